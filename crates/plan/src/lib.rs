@@ -1,0 +1,3 @@
+//! placeholder
+pub mod cell;
+pub mod operators;

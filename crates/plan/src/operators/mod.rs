@@ -1,0 +1,69 @@
+//! The stateful operators: what of a plan remembers something from one micro-batch to the next.
+
+use std::fmt::Debug;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use highwater_core::Result;
+
+/// One stateful operator, as the engine sees it: something that can say what a micro-batch changed,
+/// and can be brought back to what it was.
+///
+/// The life of a micro-batch: the plan runs and the operator works on its state in memory, then
+/// [`changes`](Self::changes) is written to the checkpoint, then [`commit`](Self::commit) makes it
+/// the ground for the next. A micro-batch that fails ends the run; its state is dropped.
+pub trait StatefulOperator: Debug + Send + Sync {
+    /// Its identity in the checkpoint, unique in the query: `aggregate`, `aggregate_2`.
+    fn name(&self) -> &str;
+
+    /// What Spark calls such an operator in its progress: `stateStoreSave`, `globalLimit`.
+    fn kind(&self) -> &'static str;
+
+    /// The columns of its state: first the key columns, then the value columns.
+    fn state_schema(&self) -> StateSchema;
+
+    /// The records the last micro-batch touched, in the columns of the state schema; none when it touched nothing.
+    ///
+    /// # Errors
+    /// `Internal` when the state cannot be read.
+    fn changes(&self) -> Result<Vec<RecordBatch>>;
+
+    /// The last micro-batch is committed: what it touched is forgotten.
+    fn commit(&self);
+
+    /// Puts records into the state, as [`changes`](Self::changes) gave them, oldest first.
+    ///
+    /// # Errors
+    /// `Corrupt` when the columns are not those of the state schema.
+    fn restore(&self, records: &RecordBatch) -> Result<()>;
+
+    /// How large the state is and what the last micro-batch did to it.
+    fn metrics(&self) -> OperatorMetrics;
+
+    /// One line for `explain`: the key, and what bounds the state.
+    fn describe(&self) -> String;
+}
+
+/// The columns of an operator's state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateSchema {
+    /// The key columns.
+    pub keys: SchemaRef,
+    /// The value columns.
+    pub values: SchemaRef,
+}
+
+/// The facts about one operator after a micro-batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OperatorMetrics {
+    /// Records in the state.
+    pub rows_total: u64,
+    /// Records the micro-batch put in or changed.
+    pub rows_updated: u64,
+    /// Records the micro-batch removed.
+    pub rows_removed: u64,
+    /// Rows dropped because they were late, counted as Spark counts them.
+    pub rows_dropped_by_watermark: u64,
+    /// Bytes of memory the state holds.
+    pub memory_bytes: u64,
+}
