@@ -1,1 +1,139 @@
-//! placeholder
+//! Highwater: structured streaming for Arrow tables, with the API and the meaning of Spark Structured Streaming,
+//! on DataFusion.
+//!
+//! A stream is a table that only grows. A query over it is written once, as a frame or in SQL, and its result is
+//! kept up to date: each micro-batch costs what its new rows cost.
+//!
+//! ```
+//! use highwater::prelude::*;
+//!
+//! #[tokio::main]
+//! async fn main() -> highwater::Result<()> {
+//!     let session = StreamSession::new();
+//!     let readings = MemoryStream::new(&session, "ts TIMESTAMP, pump STRING, psi DOUBLE")?;
+//!     let query = readings
+//!         .to_frame()
+//!         .group_by([window(col("ts"), "10 seconds"), col("pump")])
+//!         .agg([count_all().alias("n"), min(col("psi")).alias("low")])?
+//!         .write_stream()
+//!         .output_mode(OutputMode::Complete)
+//!         .format("memory")
+//!         .query_name("pumps")
+//!         .start()
+//!         .await?;
+//!     readings.add_data([("2024-05-01 00:00:03", "a", 0.9), ("2024-05-01 00:00:08", "a", 0.4)])?;
+//!     query.process_all_available().await?;
+//!     let low = session.sql("SELECT window.start AS start, n, low FROM pumps").await?.collect().await?;
+//!     assert_eq!(low[0].num_rows(), 1);
+//!     query.stop().await
+//! }
+//! ```
+//!
+//! # Tour
+//! | what | where |
+//! |---|---|
+//! | a session, SQL | [`StreamSession`], [`SqlSemantics`], [`Settings`] |
+//! | reading | [`DataStreamReader`], [`MemoryStream`], [`Source`] for your own |
+//! | computing | [`StreamFrame`], [`GroupedFrame`], [`window`], [`sliding`], [`interval`] |
+//! | writing | [`DataStreamWriter`], [`Trigger`], [`OutputMode`], [`ForeachWriter`], [`Sink`] for your own |
+//! | watching | [`StreamingQuery`], [`StreamingQueryManager`], [`StreamingQueryProgress`] |
+//! | DataFusion | [`datafusion`], re-exported in the version this crate is built with |
+//!
+//! **Architecture invariant:** this package wires the crates below it together and holds what a user types. It
+//! reads no clock and no environment variable, starts no query by itself, and prints nothing.
+//!
+//! Reading order of the source: `session.rs`, `reader.rs`, `frame.rs`, `writer.rs`, `sql/`, `semantics/`.
+
+mod builder;
+mod frame;
+mod functions;
+mod memory_stream;
+pub mod prelude;
+mod reader;
+mod registry;
+mod row;
+mod runtime;
+mod semantics;
+mod session;
+mod settings;
+mod sql;
+mod writer;
+
+pub use arrow;
+pub use async_trait::async_trait;
+pub use datafusion;
+
+pub use arrow::array::RecordBatch;
+pub use highwater_connectors as connectors;
+pub use highwater_connectors::foreach::ForeachWriter;
+pub use highwater_core::{
+    BatchId, BatchOutput, Clock, Error, ErrorKind, Guarantee, Interval, IntoInterval, IntoSchema,
+    MicroBatch, Offset, OffsetRange, OptionValue, Options, OutputMode, Position, QueryContext,
+    QueryId, ReadLimit, ReadRequest, Result, RunId, Sink, SinkCommit, SinkProvider, SinkRun,
+    SinkSpec, Source, SourceContext, SourceProvider, SourceSpec, SourceTraits, Timestamp, Trigger,
+    Watermark, parse_data_type, parse_schema,
+};
+pub use highwater_engine::{
+    DurationProgress, EventTimeProgress, ListenerId, QueryEvent, QueryEvents, QueryIdleEvent,
+    QueryProgressEvent, QueryStartedEvent, QueryTerminatedEvent, SinkProgress, SourceProgress,
+    StateOperatorProgress, StreamingQuery, StreamingQueryListener, StreamingQueryManager,
+    StreamingQueryProgress, StreamingQueryStatus, SystemClock, WatermarkPolicy,
+};
+pub use highwater_plan::functions::{WindowLength, WindowSpec, sliding, window};
+
+pub use builder::StreamSessionBuilder;
+pub use frame::{GroupedFrame, StreamFrame};
+pub use functions::interval;
+pub use memory_stream::MemoryStream;
+pub use reader::DataStreamReader;
+pub use row::IntoRow;
+pub use semantics::SqlSemantics;
+pub use session::StreamSession;
+pub use settings::Settings;
+pub use writer::DataStreamWriter;
+
+/// Everything public is `Send`, `Sync` and `Debug`, and every future is `Send`.
+#[cfg(test)]
+mod promises {
+    use super::*;
+
+    fn shared<T: Send + Sync + std::fmt::Debug + 'static>() {}
+    fn sent<T: Send>(_: T) {}
+
+    #[test]
+    fn types_can_be_shared() {
+        shared::<StreamSession>();
+        shared::<StreamSessionBuilder>();
+        shared::<StreamFrame>();
+        shared::<GroupedFrame>();
+        shared::<DataStreamReader>();
+        shared::<DataStreamWriter>();
+        shared::<MemoryStream>();
+        shared::<Settings>();
+        shared::<SqlSemantics>();
+        shared::<StreamingQuery>();
+        shared::<StreamingQueryManager>();
+        shared::<Error>();
+    }
+
+    #[test]
+    fn futures_can_be_sent() {
+        let session = StreamSession::new();
+        let frame = || {
+            MemoryStream::new(&session, "v BIGINT")
+                .expect("a stream")
+                .to_frame()
+        };
+        sent(session.sql("SELECT 1"));
+        sent(session.table("t"));
+        sent(session.read_stream().load());
+        sent(session.read_stream().table("t"));
+        sent(session.read_stream().csv("p"));
+        sent(frame().collect());
+        sent(frame().show());
+        sent(frame().count());
+        sent(frame().cache());
+        sent(frame().execute_stream());
+        sent(frame().write_stream().start());
+    }
+}

@@ -1,3 +1,38 @@
-//! placeholder
+//! Makes a DataFusion query incremental: checked, planned once, run once per micro-batch.
+//!
+//! ```text
+//!  LogicalPlan ──analyze──► legal? ──bind leaves, batch time──► DataFusion's optimizer
+//!                                                                      │
+//!  IncrementalPlan ◄── aggregates with state ◄── physical plan ◄── limits with state
+//!        │
+//!        └─ per micro-batch: open(ranges, watermarks, time), execute(), operators().changes()
+//! ```
+//! Reading order: [`table`] (a source in a plan), [`plan`] (the life of a plan), [`analyze`](mod@analyze) (what is legal),
+//! [`leaf`] (reading), [`operators`] (what remembers), [`functions`] (`window` and the batch time),
+//! [`nodes`] (`observe`, `map_batches`).
+//!
+//! **Architecture invariant:** nothing here writes to a checkpoint or a sink, and no connector is known here:
+//! state goes out and comes back as RecordBatches, rows come in through `dyn Source`.
+
+pub mod analyze;
 pub mod cell;
+pub mod functions;
+mod incrementalize;
+pub mod leaf;
+pub mod nodes;
 pub mod operators;
+pub mod plan;
+mod planner;
+pub mod session;
+pub mod table;
+#[cfg(test)]
+mod testing;
+
+pub use analyze::analyze;
+pub use cell::{BatchCell, BatchNumbers};
+pub use functions::register_functions;
+pub use operators::observe::Observed;
+pub use operators::{OperatorMetrics, StateSchema, StatefulOperator};
+pub use plan::{IncrementalPlan, PlanRequest, PlannedSource, plan_query};
+pub use session::streaming_state;
+pub use table::{StreamTable, is_streaming};

@@ -1,1 +1,49 @@
-//! placeholder
+//! What tests of Highwater are written with: scripts, the batch oracle, the conformance runner.
+//!
+//! - [`script`]: a test as a list of steps: rows in, process, rows out, crash, restart.
+//! - [`oracle`]: the batch answer over the same rows, and how an update stream folds into it.
+//! - [`random`], [`rng`]: seeded random schemas, rows, splits and queries.
+//! - [`conformance`]: runs case files whose expectations come from Apache Spark.
+//! - [`harness`], [`sink`], [`value`]: what those share: one query that can crash and restart,
+//!   the sink that keeps what it is given, and values that compare across engines.
+//! - [`data`]: the seeded generator of the data set under `data/`.
+//!
+//! **Architecture invariant:** everything here uses only the public API of `highwater`; the one
+//! thing taken from below is the manual clock.
+//!
+//! ```no_run
+//! use highwater::prelude::*;
+//! use highwater_testkit::{TestStream, row};
+//!
+//! # async fn example() -> highwater::Result<()> {
+//! let session = StreamSession::new();
+//! let words = MemoryStream::new(&session, "word STRING")?;
+//! let counts = words.to_frame().group_by([col("word")]).count()?;
+//! TestStream::new(counts, OutputMode::Update)?
+//!     .add_data(&words, [("a",), ("b",), ("a",)])
+//!     .process()
+//!     .check_new([row!["a", 2], row!["b", 1]])
+//!     .restart()
+//!     .add_data(&words, [("a",)])
+//!     .process()
+//!     .check_new([row!["a", 3]])
+//!     .run()
+//!     .await
+//! # }
+//! ```
+
+pub mod conformance;
+pub mod data;
+pub mod harness;
+pub mod oracle;
+pub mod random;
+pub mod rng;
+pub mod script;
+pub mod sink;
+pub mod value;
+
+pub use harness::Harness;
+pub use highwater_core::testing::ManualClock;
+pub use script::TestStream;
+pub use sink::CollectingSink;
+pub use value::{Row, Value};

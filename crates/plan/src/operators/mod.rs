@@ -1,5 +1,12 @@
 //! The stateful operators: what of a plan remembers something from one micro-batch to the next.
 
+pub mod aggregate;
+pub(crate) mod concat;
+pub mod limit;
+pub(crate) mod map_batches;
+pub mod observe;
+pub(crate) mod unary;
+
 use std::fmt::Debug;
 
 use arrow::array::RecordBatch;

@@ -1,0 +1,290 @@
+//! The file source: finds new files, writes down which it takes, and reads them in that order.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::execution::SendableRecordBatchStream;
+use highwater_core::{
+    Clock, Offset, ReadLimit, ReadRequest, Result, Source, SourceContext, SourceTraits, Timestamp,
+};
+use tokio::sync::Mutex;
+
+use super::admission::admit;
+use super::clean::Cleaner;
+use super::format::Format;
+use super::layout::Layout;
+use super::listing::{ListedFile, Lister};
+use super::log::{FileLog, FileOffset, LoggedFile};
+use super::options::FileSourceOptions;
+use super::partitions;
+use super::rows::FileRead;
+use super::seen::SeenFiles;
+use object_store::path::Path;
+
+/// What all queries over one file source share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) format: Format,
+    pub(super) options: FileSourceOptions,
+    pub(super) lister: Lister,
+    pub(super) layout: Layout,
+    pub(super) cleaner: Cleaner,
+    /// Partition columns are looked for below it.
+    pub(super) base_path: Option<Path>,
+    pub(super) description: String,
+}
+
+/// The file source of one query; the one a session opened keeps its log in memory only.
+#[derive(Debug)]
+pub(super) struct FileStreamSource {
+    shared: Arc<Shared>,
+    clock: Arc<dyn Clock>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    seen: SeenFiles,
+    log: FileLog,
+    /// Found by a listing and not taken yet, in the order in which they will be.
+    waiting: VecDeque<ListedFile>,
+    listed: Option<Timestamp>,
+    /// The query has come so far: entries after it are still to be read.
+    reached: i64,
+    /// Files of entries up to here were read by an earlier run, or are cleaned up.
+    cleaned: Option<i64>,
+}
+
+impl FileStreamSource {
+    /// A source with no query.
+    pub(super) fn new(shared: Arc<Shared>, clock: Arc<dyn Clock>) -> Self {
+        Self::with_log(shared, clock, FileLog::in_memory())
+    }
+
+    fn with_log(shared: Arc<Shared>, clock: Arc<dyn Clock>, log: FileLog) -> Self {
+        let options = &shared.options;
+        let mut seen = SeenFiles::new(options.age_limit_ms(), options.file_name_only);
+        for file in log.files() {
+            seen.add(&file.path, file.timestamp);
+        }
+        seen.purge();
+        let state = State {
+            seen,
+            log,
+            waiting: VecDeque::new(),
+            listed: None,
+            reached: -1,
+            cleaned: None,
+        };
+        Self {
+            shared,
+            clock,
+            state: Mutex::new(state),
+        }
+    }
+
+    /// The streams of `files`, in their order.
+    fn open(
+        &self,
+        files: Vec<LoggedFile>,
+        request: &ReadRequest,
+    ) -> Result<Vec<SendableRecordBatchStream>> {
+        let shared = &self.shared;
+        let location = shared.lister.location();
+        let plan = Arc::new(shared.layout.plan(request.projection.as_deref())?);
+        let reads = files.into_iter().map(|file| {
+            let path = location.path_of(&file.path)?;
+            let folders = if shared.options.recursive_file_lookup {
+                vec![]
+            } else {
+                shared.lister.folders(&path, shared.base_path.as_ref())
+            };
+            let values = partitions::values(&folders, &shared.layout.partitions, &file.path)?;
+            Ok(FileRead {
+                constants: plan.constants(&file, values)?,
+                file,
+            })
+        });
+        let reads = reads.collect::<Result<Vec<_>>>()?;
+        shared
+            .format
+            .streams(reads, location, &shared.layout, &plan, request)
+    }
+}
+
+impl State {
+    /// The query begins a micro-batch at `start`.
+    fn came_to(&mut self, start: i64) {
+        self.cleaned.get_or_insert(start);
+        self.reached = self.reached.max(start);
+    }
+
+    /// True when all that was found is read.
+    fn is_read_up(&self) -> bool {
+        self.waiting.is_empty() && self.log.last() <= self.reached
+    }
+
+    /// Lists the path when no file waits, or those that do may not be all any more.
+    async fn look(&mut self, shared: &Shared, now: Timestamp) -> Result<()> {
+        let fresh = self
+            .listed
+            .is_some_and(|listed| now < listed.plus(shared.options.poll_interval));
+        if fresh && !self.waiting.is_empty() && !shared.options.latest_first {
+            return Ok(());
+        }
+        let location = shared.lister.location();
+        let mut found = shared.lister.list().await?;
+        self.listed = Some(now);
+        found.retain(|file| {
+            self.seen
+                .is_new(&location.url_of(&file.path), file.modified)
+        });
+        if shared.options.latest_first {
+            found.reverse();
+        }
+        self.waiting = found.into();
+        if shared.options.file_name_only {
+            self.drop_namesakes();
+        }
+        Ok(())
+    }
+
+    /// Of waiting files with the same name only the first stays.
+    fn drop_namesakes(&mut self) {
+        let mut names = std::collections::HashSet::new();
+        self.waiting
+            .retain(|file| names.insert(file.path.filename().unwrap_or_default().to_owned()));
+    }
+
+    /// Takes the next files and writes them down; false when there are none.
+    async fn take(&mut self, shared: &Shared, limit: &ReadLimit) -> Result<bool> {
+        let admitted = admit(&mut self.waiting, limit)?;
+        if admitted.is_empty() {
+            return Ok(false);
+        }
+        let location = shared.lister.location();
+        let files: Vec<LoggedFile> = admitted
+            .into_iter()
+            .map(|file| LoggedFile::new(file, location))
+            .collect();
+        for file in &files {
+            self.seen.add(&file.path, file.timestamp);
+        }
+        self.seen.purge();
+        if let Err(error) = self.log.add(files).await {
+            // What was taken is not written down: the next listing must find it again.
+            self.listed = None;
+            return Err(error);
+        }
+        Ok(true)
+    }
+}
+
+#[async_trait]
+impl Source for FileStreamSource {
+    fn description(&self) -> String {
+        self.shared.description.clone()
+    }
+
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.shared.layout.schema)
+    }
+
+    fn traits(&self) -> SourceTraits {
+        SourceTraits {
+            replayable: true,
+            bounded: false,
+        }
+    }
+
+    async fn initial_offset(&self) -> Result<Offset> {
+        FileOffset::at(-1)
+    }
+
+    /// Under `All`, everything there is becomes log entries of the size that the options ask for. So an
+    /// available-now run that pins the last of them can still read them one trigger after another, and
+    /// a run that is started again finds them.
+    async fn latest_offset(
+        &self,
+        start: &Offset,
+        limit: &ReadLimit,
+        upto: Option<&Offset>,
+    ) -> Result<Offset> {
+        let start = FileOffset::entry_of(start)?;
+        let mut state = self.state.lock().await;
+        state.came_to(start);
+        if let Some(upto) = upto {
+            let upto = FileOffset::entry_of(upto)?.min(state.log.last());
+            let next = if *limit == ReadLimit::All {
+                upto
+            } else {
+                start + 1
+            };
+            return FileOffset::at(next.min(upto).max(start));
+        }
+        if *limit != ReadLimit::All {
+            if state.log.last() <= start {
+                state.look(&self.shared, self.clock.now()).await?;
+                state.take(&self.shared, limit).await?;
+            }
+            return FileOffset::at((start + 1).min(state.log.last()).max(start));
+        }
+        state.look(&self.shared, self.clock.now()).await?;
+        let own = self.shared.options.read_limit();
+        while state.take(&self.shared, &own).await? {}
+        FileOffset::at(state.log.last().max(start))
+    }
+
+    async fn read(&self, request: ReadRequest) -> Result<Vec<SendableRecordBatchStream>> {
+        let start = FileOffset::entry_of(&request.range.start)?;
+        let end = FileOffset::entry_of(&request.range.end)?;
+        let files = {
+            let mut state = self.state.lock().await;
+            state.came_to(start);
+            let files = state.log.range(start, end)?;
+            state.reached = state.reached.max(end);
+            files
+        };
+        self.open(files, &request)
+    }
+
+    fn read_limit(&self) -> ReadLimit {
+        self.shared.options.read_limit()
+    }
+
+    async fn for_query(&self, context: SourceContext) -> Result<Option<Arc<dyn Source>>> {
+        let log = FileLog::open(&context).await?;
+        let source = Self::with_log(Arc::clone(&self.shared), context.clock, log);
+        Ok(Some(Arc::new(source)))
+    }
+
+    async fn commit(&self, end: &Offset) -> Result<()> {
+        let end = FileOffset::entry_of(end)?;
+        let released = {
+            let mut state = self.state.lock().await;
+            let cleaned = state.cleaned.unwrap_or(end);
+            state.cleaned = Some(cleaned.max(end));
+            state.log.release(cleaned, end)
+        };
+        self.shared
+            .cleaner
+            .clean(&released, self.shared.lister.location())
+            .await;
+        Ok(())
+    }
+
+    async fn changed(&self) {
+        let due = {
+            let state = self.state.lock().await;
+            match state.listed {
+                Some(listed) if state.is_read_up() => {
+                    listed.plus(self.shared.options.poll_interval)
+                }
+                _ => return,
+            }
+        };
+        self.clock.sleep_until(due).await;
+    }
+}

@@ -1,0 +1,236 @@
+//! Where a run stands before its first micro-batch: at the beginning, or where the checkpoint says.
+
+use std::collections::BTreeMap;
+
+use highwater_checkpoint::{Checkpoint, Recovery, Resume};
+use highwater_core::{BatchId, Error, MicroBatch, Result, Timestamp};
+use highwater_plan::IncrementalPlan;
+
+use crate::construct::{Inputs, Position};
+use crate::watermarks::Watermarks;
+
+/// Where a run stands.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    pub(crate) position: Position,
+    pub(crate) watermarks: Watermarks,
+    /// The last micro-batch that earlier runs have logged.
+    pub(crate) last_logged: Option<BatchId>,
+    /// The last micro-batch that is done: the state is restored up to it.
+    last_done: Option<BatchId>,
+    /// The settings that the checkpoint pins.
+    pub(crate) conf: BTreeMap<String, String>,
+}
+
+impl Standing {
+    /// Where a run with this checkpoint stands.
+    ///
+    /// # Errors
+    /// `Corrupt` when the checkpoint is damaged; `Invalid` when it is of a query with other sources.
+    pub(crate) async fn of(checkpoint: &Checkpoint, inputs: &Inputs) -> Result<Self> {
+        let recovery = checkpoint.recover().await?;
+        if let Some(standing) = resumed(recovery, inputs)? {
+            return Ok(standing);
+        }
+        Ok(Self {
+            position: Position {
+                next: BatchId(0),
+                ends: inputs.initial().await?,
+                time: Timestamp::default(),
+                pending: None,
+            },
+            watermarks: Watermarks::default(),
+            last_logged: None,
+            last_done: None,
+            conf: BTreeMap::new(),
+        })
+    }
+
+    /// Puts the state back that the last micro-batch left.
+    ///
+    /// # Errors
+    /// `Corrupt` when the state cannot be read, or is of an operator that the plan lacks.
+    pub(crate) async fn restore(
+        &self,
+        checkpoint: &Checkpoint,
+        plan: &IncrementalPlan,
+    ) -> Result<()> {
+        let Some(done) = self.last_done else {
+            return Ok(());
+        };
+        let operators = plan.operators();
+        let mut apply = |name: &str, records| {
+            let operator = operators.iter().find(|operator| operator.name() == name);
+            let operator = operator.ok_or_else(|| {
+                Error::corrupt("the checkpoint has state of an operator that the query lacks")
+                    .with_operator(name)
+            })?;
+            operator.restore(&records)
+        };
+        checkpoint.restore_state(done, &mut apply).await
+    }
+}
+
+/// Where the checkpoint says the run stands; `None` when nothing was ever intended.
+fn resumed(recovery: Recovery, inputs: &Inputs) -> Result<Option<Standing>> {
+    let last_logged = recovery.resume.last_logged();
+    let (Some(id), Some(offsets)) = (last_logged, recovery.offsets) else {
+        return Ok(None);
+    };
+    check_sources(offsets.sources.keys(), inputs)?;
+    let batch = MicroBatch {
+        id,
+        ranges: offsets.sources,
+        time: offsets.batch_time,
+        watermark: offsets.watermark,
+        late_watermark: offsets.late_watermark,
+    };
+    let rerun = matches!(recovery.resume, Resume::Rerun { .. });
+    let watermarks = match recovery.commit {
+        Some(commit) if !rerun => {
+            let next = commit.next_watermark.max(batch.watermark);
+            Watermarks::resumed(next, batch.watermark)
+        }
+        _ => Watermarks::resumed(batch.watermark, batch.late_watermark),
+    };
+    Ok(Some(Standing {
+        position: Position {
+            next: id.next(),
+            ends: batch
+                .ranges
+                .values()
+                .map(|range| range.end.clone())
+                .collect(),
+            time: batch.time,
+            pending: rerun.then_some(batch),
+        },
+        watermarks,
+        last_logged,
+        last_done: recovery.resume.last_done(),
+        conf: offsets.conf,
+    }))
+}
+
+/// The sources are those of the checkpoint: one that came or went would change what the state means.
+fn check_sources<'a>(
+    logged: impl Iterator<Item = &'a String> + Clone,
+    inputs: &Inputs,
+) -> Result<()> {
+    let now = || inputs.iter().map(|input| &input.name);
+    let added = now().filter(|name| !logged.clone().any(|other| other == *name));
+    let gone = logged
+        .clone()
+        .filter(|name| !now().any(|other| other == *name));
+    let (added, gone) = (quoted(added), quoted(gone));
+    if added.is_empty() && gone.is_empty() {
+        return Ok(());
+    }
+    let mut changes = Vec::new();
+    if !added.is_empty() {
+        changes.push(format!("new: {added}"));
+    }
+    if !gone.is_empty() {
+        changes.push(format!("missing: {gone}"));
+    }
+    Err(Error::invalid(format!(
+        "There are [{}] sources in the checkpoint offsets and now there are [{}] sources requested by \
+         the query; {}",
+        logged.count(),
+        now().count(),
+        changes.join(", ")
+    ))
+    .with_hint("sources are known by their names: give a renamed one its old name, or start with a new checkpoint location"))
+}
+
+fn quoted<'a>(names: impl Iterator<Item = &'a String>) -> String {
+    names
+        .map(|name| format!("`{name}`"))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use highwater_checkpoint::{CommitEntry, OffsetsEntry, resume};
+    use highwater_core::{Offset, OffsetRange, ReadLimit, Watermark};
+
+    use super::*;
+    use crate::construct::Input;
+    use crate::tests::support::Numbers;
+
+    fn inputs(names: &[&str]) -> Inputs {
+        let inputs = names.iter().map(|name| Input {
+            name: (*name).to_owned(),
+            source: Arc::new(Numbers::new()),
+            limit: ReadLimit::All,
+            pin: None,
+        });
+        Inputs::new(inputs.collect())
+    }
+
+    fn recovery(offsets: u64, commit: Option<u64>, next_watermark: i64) -> Recovery {
+        let range = OffsetRange::new(3.into(), 5.into());
+        Recovery {
+            resume: resume(Some(BatchId(offsets)), commit.map(BatchId)).unwrap(),
+            offsets: Some(OffsetsEntry {
+                batch_time: Timestamp::from_millis(9),
+                watermark: Watermark(20),
+                late_watermark: Watermark(10),
+                sources: BTreeMap::from([("a".to_owned(), range)]),
+                conf: BTreeMap::new(),
+            }),
+            commit: commit.map(|_| CommitEntry {
+                next_watermark: Watermark(next_watermark),
+                ..CommitEntry::default()
+            }),
+            previous: None,
+        }
+    }
+
+    #[test]
+    fn an_uncommitted_batch_runs_again_as_it_was() {
+        let standing = resumed(recovery(4, Some(3), 20), &inputs(&["a"]))
+            .unwrap()
+            .unwrap();
+        let pending = standing.position.pending.as_ref().unwrap();
+        assert_eq!((pending.id, pending.time.as_millis()), (BatchId(4), 9));
+        assert_eq!((pending.watermark.0, pending.late_watermark.0), (20, 10));
+        assert_eq!(pending.ranges["a"], OffsetRange::new(3.into(), 5.into()));
+        assert_eq!(standing.position.ends, [Offset::from(5)]);
+        assert_eq!(
+            (standing.last_done, standing.last_logged),
+            (Some(BatchId(3)), Some(BatchId(4)))
+        );
+    }
+
+    #[test]
+    fn after_a_commit_the_greater_watermark_counts() {
+        for (next, current) in [(30, 30), (20, 20), (0, 20)] {
+            let standing = resumed(recovery(4, Some(4), next), &inputs(&["a"]))
+                .unwrap()
+                .unwrap();
+            assert_eq!(standing.position.pending, None);
+            assert_eq!(standing.position.next, BatchId(5));
+            let marks = standing.watermarks;
+            assert_eq!((marks.current.0, marks.previous.0), (current, 20));
+            assert!(
+                !marks.moved(),
+                "no batch without data right after a restart"
+            );
+        }
+    }
+
+    #[test]
+    fn other_sources_are_named() {
+        for (now, said) in [
+            (&["a", "b"][..], "new: `b`"),
+            (&[], "missing: `a`"),
+            (&["b"], "new: `b`, missing: `a`"),
+        ] {
+            let error = resumed(recovery(4, Some(4), 0), &inputs(now)).unwrap_err();
+            assert!(error.message().ends_with(said), "{error}");
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! What a streaming query may do: operator by output mode, decided on the analyzed plan.
+//!
+//! A pure function over the logical plan before DataFusion's optimizer has seen it (which would turn DISTINCT
+//! into an aggregate, EXCEPT into a join, and `WHERE false` into nothing). The rules are Spark's, for
+//! sources without an event time; what is refused says which operator, in which mode, and the way out.
+//!
+//! **Every kind of node has an arm of its own here.** A new one in DataFusion fails to compile.
+
+mod refusals;
+
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::logical_expr::{
+    Aggregate, Distinct, Extension, FetchType, Join, Limit, LogicalPlan, SkipType, Sort, Union,
+};
+use highwater_core::{OutputMode, Result};
+
+use crate::planner::is_own;
+use crate::table::{is_streaming, reads_stream, source_streams};
+
+/// Decides whether `plan` can run as a streaming query in `mode`.
+///
+/// # Errors
+/// `Unsupported`, with operator, Spark's condition where it has one, and a hint; `Invalid` when nothing streams.
+pub fn analyze(plan: &LogicalPlan, mode: OutputMode) -> Result<()> {
+    if !is_streaming(plan) {
+        return Err(refusals::not_streaming());
+    }
+    refuse_streaming_subqueries(plan)?;
+    refuse_commands(plan)?;
+    match (mode, aggregates(plan)) {
+        (OutputMode::Complete, false) => return Err(refusals::complete_without_aggregate()),
+        (OutputMode::Append, true) => return Err(refusals::append_aggregate()),
+        (OutputMode::Append | OutputMode::Update | OutputMode::Complete, _) => {}
+        // The modes are ours, and every one of today's is above.
+        (other, _) => return Err(refusals::unknown_mode(other)),
+    }
+    Checker { mode }.check(plan)?;
+    Ok(())
+}
+
+/// True when there is a streaming aggregate in `plan`; SQL's DISTINCT is one.
+pub(crate) fn aggregates(plan: &LogicalPlan) -> bool {
+    let here = matches!(plan, LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(_));
+    (here && reads_stream(plan)) || plan.inputs().into_iter().any(aggregates)
+}
+
+/// Commands have a streaming query inside, and are none.
+fn refuse_commands(plan: &LogicalPlan) -> Result<()> {
+    match plan {
+        LogicalPlan::Dml(_) | LogicalPlan::Ddl(_) | LogicalPlan::Copy(_) => {
+            Err(refusals::command(plan.display().to_string().as_str()))
+        }
+        LogicalPlan::Explain(_)
+        | LogicalPlan::Analyze(_)
+        | LogicalPlan::Statement(_)
+        | LogicalPlan::DescribeTable(_) => {
+            Err(refusals::command(plan.display().to_string().as_str()))
+        }
+        LogicalPlan::Projection(_)
+        | LogicalPlan::Filter(_)
+        | LogicalPlan::Window(_)
+        | LogicalPlan::Aggregate(_)
+        | LogicalPlan::Sort(_)
+        | LogicalPlan::Join(_)
+        | LogicalPlan::Repartition(_)
+        | LogicalPlan::Union(_)
+        | LogicalPlan::TableScan(_)
+        | LogicalPlan::EmptyRelation(_)
+        | LogicalPlan::Subquery(_)
+        | LogicalPlan::SubqueryAlias(_)
+        | LogicalPlan::Limit(_)
+        | LogicalPlan::Values(_)
+        | LogicalPlan::Extension(_)
+        | LogicalPlan::Distinct(_)
+        | LogicalPlan::Unnest(_)
+        | LogicalPlan::RecursiveQuery(_) => Ok(()),
+    }
+}
+
+/// Subqueries in expressions may read static tables only.
+fn refuse_streaming_subqueries(plan: &LogicalPlan) -> Result<()> {
+    let mut found = false;
+    plan.apply_with_subqueries(|node| {
+        node.apply_subqueries(|subquery| {
+            found = found || is_streaming(subquery);
+            Ok(TreeNodeRecursion::Jump)
+        })?;
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    if found {
+        return Err(refusals::streaming_subquery());
+    }
+    Ok(())
+}
+
+/// What is known of the rows at one place of the plan.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Facts {
+    /// A streaming source is below.
+    streaming: bool,
+    /// A streaming aggregate is below.
+    aggregated: bool,
+}
+
+impl Facts {
+    fn and(self, other: Self) -> Self {
+        Self {
+            streaming: self.streaming || other.streaming,
+            aggregated: self.aggregated || other.aggregated,
+        }
+    }
+}
+
+struct Checker {
+    mode: OutputMode,
+}
+
+impl Checker {
+    /// Checks `plan` from its leaves upwards, as Spark does.
+    fn check(&self, plan: &LogicalPlan) -> Result<Facts> {
+        let inputs = plan
+            .inputs()
+            .into_iter()
+            .map(|input| self.check(input))
+            .collect::<Result<Vec<_>>>()?;
+        let below = inputs.iter().copied().fold(Facts::default(), Facts::and);
+        match plan {
+            LogicalPlan::TableScan(scan) => Ok(Facts {
+                streaming: source_streams(scan.source.as_ref()),
+                aggregated: false,
+            }),
+            LogicalPlan::EmptyRelation(_) | LogicalPlan::Values(_) => Ok(Facts::default()),
+            LogicalPlan::Projection(_)
+            | LogicalPlan::Filter(_)
+            | LogicalPlan::SubqueryAlias(_)
+            | LogicalPlan::Subquery(_)
+            | LogicalPlan::Unnest(_)
+            // Where rows are computed is ours to choose; the node does nothing.
+            | LogicalPlan::Repartition(_) => Ok(below),
+            LogicalPlan::RecursiveQuery(_) => Err(refusals::recursive_query()),
+            LogicalPlan::Dml(_)
+            | LogicalPlan::Ddl(_)
+            | LogicalPlan::Copy(_)
+            | LogicalPlan::Explain(_)
+            | LogicalPlan::Analyze(_)
+            | LogicalPlan::Statement(_)
+            | LogicalPlan::DescribeTable(_) => {
+                Err(refusals::command(plan.display().to_string().as_str()))
+            }
+            // What follows matters only above a stream; static tables may do as they like.
+            LogicalPlan::Aggregate(_)
+            | LogicalPlan::Distinct(_)
+            | LogicalPlan::Sort(_)
+            | LogicalPlan::Limit(_)
+            | LogicalPlan::Union(_)
+            | LogicalPlan::Join(_)
+            | LogicalPlan::Window(_)
+            | LogicalPlan::Extension(_)
+                if !below.streaming =>
+            {
+                Ok(below)
+            }
+            LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate, below),
+            LogicalPlan::Distinct(distinct) => self.distinct(distinct, below),
+            LogicalPlan::Sort(sort) => self.sort(sort, below),
+            LogicalPlan::Limit(limit) => self.limit(limit, below),
+            LogicalPlan::Union(union) => self.union(union, &inputs, below),
+            LogicalPlan::Join(join) => Err(refuse_join(join, &inputs, self.mode)),
+            LogicalPlan::Window(window) => Err(refusals::over_window(&window.window_expr)),
+            LogicalPlan::Extension(Extension { node }) if is_own(node.as_ref()) => Ok(below),
+            LogicalPlan::Extension(Extension { node }) => {
+                Err(refusals::foreign_node(node.name()))
+            }
+        }
+    }
+
+    fn aggregate(&self, _aggregate: &Aggregate, below: Facts) -> Result<Facts> {
+        if below.aggregated {
+            return Err(refusals::chained_aggregates(self.mode));
+        }
+        Ok(Facts {
+            aggregated: true,
+            ..below
+        })
+    }
+
+    fn distinct(&self, distinct: &Distinct, below: Facts) -> Result<Facts> {
+        match distinct {
+            Distinct::On(_) => Err(refusals::distinct_on()),
+            Distinct::All(_) if below.aggregated => Err(refusals::chained_aggregates(self.mode)),
+            Distinct::All(_) => Ok(Facts {
+                aggregated: true,
+                ..below
+            }),
+        }
+    }
+
+    fn sort(&self, _sort: &Sort, below: Facts) -> Result<Facts> {
+        if self.mode == OutputMode::Complete && below.aggregated {
+            Ok(below)
+        } else {
+            Err(refusals::sort(self.mode))
+        }
+    }
+
+    fn limit(&self, limit: &Limit, below: Facts) -> Result<Facts> {
+        match limit.get_skip_type()? {
+            SkipType::Literal(0) => {}
+            SkipType::Literal(_) => return Err(refusals::offset()),
+            SkipType::UnsupportedExpr => return Err(refusals::computed_limit()),
+        }
+        match limit.get_fetch_type()? {
+            FetchType::Literal(None) => Ok(below),
+            FetchType::Literal(Some(_)) if self.mode == OutputMode::Update => {
+                Err(refusals::limit_in_update())
+            }
+            FetchType::Literal(Some(_)) => Ok(below),
+            FetchType::UnsupportedExpr => Err(refusals::computed_limit()),
+        }
+    }
+
+    fn union(&self, _union: &Union, inputs: &[Facts], below: Facts) -> Result<Facts> {
+        if inputs.iter().all(|input| input.streaming) {
+            Ok(below)
+        } else {
+            Err(refusals::union_with_static())
+        }
+    }
+}
+
+/// Why the join is refused; EXCEPT and INTERSECT are joins by now.
+fn refuse_join(join: &Join, inputs: &[Facts], mode: OutputMode) -> highwater_core::Error {
+    let streams = |i: usize| inputs.get(i).is_some_and(|facts| facts.streaming);
+    refusals::join(join, streams(0), streams(1), mode)
+}
+
+#[cfg(test)]
+mod tests;

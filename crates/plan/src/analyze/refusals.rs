@@ -1,0 +1,254 @@
+//! The texts of what is refused: Spark's words first, then the way out.
+
+use datafusion::common::{JoinType, NullEquality};
+use datafusion::logical_expr::{Expr, Join};
+use highwater_core::{Error, OutputMode};
+
+const MODE: &str = "STREAMING_OUTPUT_MODE.UNSUPPORTED_OPERATION";
+const OPERATION: &str = "UNSUPPORTED_STREAMING_OPERATION";
+
+fn refuse(operator: &str, message: impl Into<String>, hint: &str) -> Error {
+    Error::unsupported(message)
+        .with_condition(OPERATION)
+        .with_operator(operator)
+        .with_hint(hint)
+}
+
+fn refuse_mode(operator: &str, mode: OutputMode, what: &str, hint: &str) -> Error {
+    refuse(
+        operator,
+        format!(
+            "Invalid streaming output mode: {mode}. This output mode is not supported for {what} \
+             on streaming DataFrames/DataSets"
+        ),
+        hint,
+    )
+    .with_condition(MODE)
+}
+
+pub(super) fn not_streaming() -> Error {
+    Error::invalid("`write_stream` can be called only on a streaming frame")
+        .with_condition("WRITE_STREAM_NOT_ALLOWED")
+        .with_hint("read the input with read_stream(), or write the frame as a batch")
+}
+
+pub(super) fn complete_without_aggregate() -> Error {
+    refuse_mode(
+        "aggregate",
+        OutputMode::Complete,
+        "no streaming aggregations",
+        "use append or update mode, or aggregate",
+    )
+}
+
+pub(super) fn append_aggregate() -> Error {
+    refuse_mode(
+        "aggregate",
+        OutputMode::Append,
+        "streaming aggregations without watermark",
+        "use update or complete mode: without a watermark a group is never finished",
+    )
+}
+
+pub(super) fn unknown_mode(mode: OutputMode) -> Error {
+    refuse_mode(
+        "query",
+        mode,
+        "this query",
+        "use append, update or complete",
+    )
+}
+
+pub(super) fn chained_aggregates(mode: OutputMode) -> Error {
+    refuse(
+        "aggregate",
+        format!(
+            "Detected pattern of possible 'correctness' issue due to global watermark. The query \
+             contains an aggregate over the result of another, whose rows still change in {mode} mode"
+        ),
+        "write the first result to a table, and aggregate that in a second query",
+    )
+    .with_condition(OPERATION)
+}
+
+pub(super) fn distinct_on() -> Error {
+    refuse(
+        "distinct on",
+        "DISTINCT ON is not supported on streaming DataFrames/Datasets",
+        "use drop_duplicates(columns), which keeps the first row of each key",
+    )
+}
+
+pub(super) fn sort(mode: OutputMode) -> Error {
+    refuse(
+        "sort",
+        format!(
+            "Sorting is not supported on streaming DataFrames/Datasets, unless it is on aggregated \
+             DataFrame/Dataset in Complete output mode (here: {mode})"
+        ),
+        "sort what the sink holds, or aggregate in complete mode",
+    )
+}
+
+pub(super) fn limit_in_update() -> Error {
+    refuse(
+        "limit",
+        "Limits are not supported on streaming DataFrames/Datasets in Update output mode",
+        "use append mode, or complete mode with an aggregate",
+    )
+}
+
+pub(super) fn offset() -> Error {
+    refuse(
+        "offset",
+        "Offset is not supported on streaming DataFrames/Datasets",
+        "skip the rows where the result is read",
+    )
+}
+
+pub(super) fn computed_limit() -> Error {
+    refuse(
+        "limit",
+        "LIMIT and OFFSET must be numbers in a streaming query",
+        "write the number itself",
+    )
+}
+
+pub(super) fn union_with_static() -> Error {
+    refuse(
+        "union",
+        "Union between streaming and batch DataFrames/Datasets is not supported",
+        "read the static part as a stream too",
+    )
+}
+
+pub(super) fn over_window(exprs: &[Expr]) -> Error {
+    let functions: Vec<_> = exprs.iter().map(ToString::to_string).collect();
+    refuse(
+        "window function",
+        format!(
+            "Window function is not supported in {} on streaming DataFrames/Datasets",
+            functions.join(", ")
+        ),
+        "group by window(ts, '10 minutes') and the key instead of OVER (…)",
+    )
+    .with_condition("NON_TIME_WINDOW_NOT_SUPPORTED_IN_STREAMING")
+}
+
+pub(super) fn streaming_subquery() -> Error {
+    refuse(
+        "subquery",
+        "A subquery expression over a streaming DataFrame/Dataset is not supported",
+        "let the subquery read a static table",
+    )
+    .with_condition("INVALID_SUBQUERY_EXPRESSION.STREAMING_QUERY")
+}
+
+pub(super) fn recursive_query() -> Error {
+    refuse(
+        "recursive query",
+        "WITH RECURSIVE is not supported in a streaming query",
+        "compute the recursive part as a table before",
+    )
+}
+
+pub(super) fn foreign_node(name: &str) -> Error {
+    refuse(
+        name,
+        format!("the operator {name} is not known to work on streaming DataFrames/Datasets"),
+        "apply it in foreach_batch, where each micro-batch is an ordinary frame",
+    )
+}
+
+pub(super) fn command(what: &str) -> Error {
+    refuse(
+        "command",
+        format!(
+            "Queries with streaming sources must be executed with write_stream().start(), not by {what}"
+        ),
+        "start the query that is inside",
+    )
+}
+
+/// A join with a streaming side: in Spark's words where Spark refuses it, else as not there yet.
+pub(super) fn join(join: &Join, left: bool, right: bool, mode: OutputMode) -> Error {
+    let set_operation = join.null_equality == NullEquality::NullEqualsNull;
+    match (join.join_type, set_operation) {
+        (JoinType::LeftAnti, true) => refuse_except(right),
+        (JoinType::LeftSemi, true) => refuse(
+            "intersect",
+            "Intersect of streaming DataFrames/Datasets is not supported",
+            "join with the static table, or filter with IN (SELECT …) over it",
+        ),
+        _ if left && right => refuse_two_streams(join.join_type, mode),
+        _ => refuse_with_static(join.join_type, left),
+    }
+}
+
+fn refuse_except(right: bool) -> Error {
+    if right {
+        return refuse(
+            "except",
+            "Except on a streaming DataFrame/Dataset on the right is not supported",
+            "let the right side be a static table",
+        );
+    }
+    refuse(
+        "except",
+        "Except between a streaming and a static DataFrame/Dataset is not supported yet",
+        "filter with NOT IN (SELECT …) over the static table",
+    )
+}
+
+fn refuse_two_streams(join_type: JoinType, mode: OutputMode) -> Error {
+    let name = spark_name(join_type);
+    let message = match (join_type, mode) {
+        (JoinType::LeftAnti | JoinType::RightAnti, _) => {
+            format!(
+                "{name} joins with a streaming DataFrame/Dataset on the right are not supported"
+            )
+        }
+        (JoinType::Inner, OutputMode::Complete) => format!(
+            "{name} join between two streaming DataFrames/Datasets is not supported in Complete \
+             output mode, only in Append and Update"
+        ),
+        _ => format!("{name} join between two streaming DataFrames/Datasets is not supported yet"),
+    };
+    refuse("join", message, "write one side to a table first")
+}
+
+fn refuse_with_static(join_type: JoinType, left: bool) -> Error {
+    let name = spark_name(join_type);
+    let sides = if left {
+        "with a streaming DataFrame/Dataset on the left and a static DataFrame/Dataset on the right"
+    } else {
+        "with a streaming DataFrame/Dataset on the right and a static DataFrame/Dataset on the left"
+    };
+    let never = match join_type {
+        JoinType::Full => true,
+        JoinType::Right | JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => left,
+        JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => !left,
+        JoinType::Inner => false,
+    };
+    let yet = if never { "" } else { " yet" };
+    refuse(
+        "join",
+        format!("{name} join {sides} is not supported{yet}"),
+        "filter with IN (SELECT …) over the static table, or join in foreach_batch",
+    )
+}
+
+fn spark_name(join_type: JoinType) -> &'static str {
+    match join_type {
+        JoinType::Inner => "Inner",
+        JoinType::Left => "LeftOuter",
+        JoinType::Right => "RightOuter",
+        JoinType::Full => "FullOuter",
+        JoinType::LeftSemi => "LeftSemi",
+        JoinType::RightSemi => "RightSemi",
+        JoinType::LeftAnti => "LeftAnti",
+        JoinType::RightAnti => "RightAnti",
+        JoinType::LeftMark => "LeftMark",
+        JoinType::RightMark => "RightMark",
+    }
+}

@@ -1,0 +1,199 @@
+//! Makes a plan incremental: what must remember something from one micro-batch to the next becomes an operator
+//! with state. Only what stands above a streaming leaf is touched.
+//!
+//! ```text
+//!  optimized logical plan   Limit ─────────► StreamLimit
+//!  physical plan            AggregateExec ─► StatefulAggregateExec   (keeps DataFusion's grouping and aggregates)
+//!                           UnionExec ─────► ConcatExec              (one partition, rows in a fixed order)
+//! ```
+
+use std::sync::Arc;
+
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::error::Result as DataFusionResult;
+use datafusion::logical_expr::{Extension, FetchType, LogicalPlan};
+use datafusion::physical_plan::aggregates::{
+    AggregateExec, AggregateInputMode, AggregateMode, AggregateOutputMode,
+};
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
+use datafusion::physical_plan::sorts::sort::SortExec;
+use datafusion::physical_plan::union::UnionExec;
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+use highwater_core::{Error, OutputMode, Result};
+
+use crate::analyze::aggregates;
+use crate::cell::BatchCell;
+use crate::leaf::StreamScanExec;
+use crate::nodes::StreamLimit;
+use crate::operators::StatefulOperator;
+use crate::operators::aggregate::StatefulAggregateExec;
+use crate::operators::limit::LimitOperator;
+use crate::operators::unary::UnaryExec;
+use crate::table::reads_stream;
+
+/// Gives limits above streams their state, and takes repartitioning away.
+///
+/// A limit counts over the whole query in append mode, and in any mode where no aggregate is below it; above
+/// an aggregate in complete mode it counts the rows of one result (Spark).
+pub(crate) fn remember_limits(plan: LogicalPlan, mode: OutputMode) -> Result<LogicalPlan> {
+    let mut names = Names::new("limit");
+    let plan = plan
+        .transform_up(|node| match node {
+            LogicalPlan::Repartition(repartition) => {
+                Ok(Transformed::yes(Arc::unwrap_or_clone(repartition.input)))
+            }
+            LogicalPlan::Limit(limit)
+                if reads_stream(&limit.input)
+                    && (mode == OutputMode::Append || !aggregates(&limit.input)) =>
+            {
+                let FetchType::Literal(Some(fetch)) = limit.get_fetch_type()? else {
+                    return Ok(Transformed::yes(Arc::unwrap_or_clone(limit.input)));
+                };
+                let node = StreamLimit {
+                    name: names.next(),
+                    input: Arc::unwrap_or_clone(limit.input),
+                    fetch: fetch as u64,
+                };
+                Ok(Transformed::yes(LogicalPlan::Extension(Extension {
+                    node: Arc::new(node),
+                })))
+            }
+            other => Ok(Transformed::no(other)),
+        })
+        .data()?;
+    Ok(plan)
+}
+
+/// Swaps the aggregates above streams for stateful ones and puts unions into one partition.
+pub(crate) fn remember_aggregates(
+    plan: Arc<dyn ExecutionPlan>,
+    mode: OutputMode,
+    cell: &BatchCell,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let mut names = Names::new("aggregate");
+    let plan = plan
+        .transform_up(|node| {
+            if !streams(&node) {
+                return Ok(Transformed::no(node));
+            }
+            if let Some(aggregate) = node.downcast_ref::<AggregateExec>() {
+                return match aggregate.mode().output_mode() {
+                    AggregateOutputMode::Partial => Ok(Transformed::no(node)),
+                    AggregateOutputMode::Final => {
+                        let stateful = stateful(aggregate, names.next(), mode, cell)?;
+                        Ok(Transformed::yes(stateful))
+                    }
+                };
+            }
+            if node.is::<UnionExec>() {
+                return Ok(Transformed::yes(
+                    Arc::new(crate::operators::concat::ConcatExec::of(node.as_ref()))
+                        as Arc<dyn ExecutionPlan>,
+                ));
+            }
+            Ok(without_needless_merge(node))
+        })
+        .data()?;
+    Ok(plan)
+}
+
+/// The operators with state in `plan`, from the top down.
+pub(crate) fn operators_of(
+    plan: &Arc<dyn ExecutionPlan>,
+) -> Result<Vec<Arc<dyn StatefulOperator>>> {
+    let mut operators: Vec<Arc<dyn StatefulOperator>> = Vec::new();
+    plan.apply(|node| {
+        if let Some(aggregate) = node.downcast_ref::<StatefulAggregateExec>() {
+            operators.push(aggregate.operator());
+        }
+        if let Some(limit) = node.downcast_ref::<UnaryExec<LimitOperator>>() {
+            let operator: Arc<LimitOperator> = Arc::clone(limit.operator());
+            operators.push(operator);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(operators)
+}
+
+/// The stateful operator for an aggregate that gives final values.
+fn stateful(
+    aggregate: &AggregateExec,
+    name: String,
+    mode: OutputMode,
+    cell: &BatchCell,
+) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+    let single;
+    let raw = match aggregate.mode().input_mode() {
+        AggregateInputMode::Raw => aggregate,
+        AggregateInputMode::Partial => {
+            single = in_one_step(aggregate.input())?;
+            &single
+        }
+    };
+    let stateful: Arc<dyn ExecutionPlan> = Arc::new(StatefulAggregateExec::try_new(
+        raw,
+        name,
+        mode,
+        cell.clone(),
+    )?);
+    // DataFusion may have left a sort out because its own aggregate keeps the order of sorted input.
+    Ok(match aggregate.properties().output_ordering() {
+        Some(order) => Arc::new(SortExec::new(order.clone(), stateful)),
+        None => stateful,
+    })
+}
+
+/// The partial step that `input` ends with, as an aggregate that does all in one.
+fn in_one_step(input: &Arc<dyn ExecutionPlan>) -> DataFusionResult<AggregateExec> {
+    if let Some(partial) = input.downcast_ref::<AggregateExec>() {
+        return AggregateExec::try_new(
+            AggregateMode::Single,
+            partial.group_expr().clone(),
+            partial.aggr_expr().to_vec(),
+            partial.filter_expr().to_vec(),
+            Arc::clone(partial.input()),
+            partial.input_schema(),
+        );
+    }
+    match input.children().as_slice() {
+        [below] => in_one_step(below),
+        _ => Err(Error::internal("an aggregate in two steps has lost its first").into()),
+    }
+}
+
+fn streams(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    plan.is::<StreamScanExec>() || plan.children().into_iter().any(streams)
+}
+
+fn without_needless_merge(node: Arc<dyn ExecutionPlan>) -> Transformed<Arc<dyn ExecutionPlan>> {
+    let below = node
+        .downcast_ref::<CoalescePartitionsExec>()
+        .filter(|merge| {
+            merge.fetch().is_none() && merge.input().output_partitioning().partition_count() == 1
+        })
+        .map(|merge| Arc::clone(merge.input()));
+    match below {
+        Some(input) => Transformed::yes(input),
+        None => Transformed::no(node),
+    }
+}
+
+/// `aggregate`, `aggregate_2`, … in the order of the plan, from the leaves up.
+struct Names {
+    kind: &'static str,
+    given: usize,
+}
+
+impl Names {
+    fn new(kind: &'static str) -> Self {
+        Self { kind, given: 0 }
+    }
+
+    fn next(&mut self) -> String {
+        self.given += 1;
+        match self.given {
+            1 => self.kind.to_string(),
+            n => format!("{}_{n}", self.kind),
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The handle of a streaming aggregation: what the engine sees of it between micro-batches.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use highwater_core::{Error, Result};
+use parking_lot::Mutex;
+
+use super::state::{AggregateState, Recipe};
+use crate::operators::{OperatorMetrics, StateSchema, StatefulOperator};
+
+/// The state between micro-batches. While one runs, its stream has the state; a stream that fails
+/// does not give it back, so that nothing half-done is ever read or committed.
+#[derive(Debug)]
+pub(super) struct AggregateOperator {
+    recipe: Arc<Recipe>,
+    schema: StateSchema,
+    held: Mutex<Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    state: Option<Box<AggregateState>>,
+    metrics: OperatorMetrics,
+}
+
+impl AggregateOperator {
+    pub(super) fn new(recipe: Arc<Recipe>, state: AggregateState) -> Self {
+        Self {
+            recipe,
+            schema: StateSchema {
+                keys: Arc::clone(state.table().key_schema()),
+                values: Arc::clone(state.table().value_schema()),
+            },
+            held: Mutex::new(Held {
+                state: Some(Box::new(state)),
+                metrics: OperatorMetrics::default(),
+            }),
+        }
+    }
+
+    /// Takes the state for a micro-batch.
+    ///
+    /// # Errors
+    /// `Internal` when another stream has it, or a micro-batch failed with it.
+    pub(super) fn take(&self) -> Result<Box<AggregateState>> {
+        self.held.lock().state.take().ok_or_else(|| self.lost())
+    }
+
+    /// Gives the state back after a micro-batch.
+    pub(super) fn give_back(&self, state: Box<AggregateState>) {
+        let mut held = self.held.lock();
+        held.metrics = OperatorMetrics {
+            rows_total: state.table().len() as u64,
+            rows_updated: state.table().touched() as u64,
+            memory_bytes: state.table().memory_bytes() as u64,
+            ..OperatorMetrics::default()
+        };
+        held.state = Some(state);
+    }
+
+    fn lost(&self) -> Error {
+        Error::internal(format!(
+            "the state of operator `{}` is in use, or was lost in a micro-batch that failed",
+            self.recipe.name
+        ))
+        .with_operator(self.recipe.name.as_str())
+    }
+}
+
+impl StatefulOperator for AggregateOperator {
+    fn name(&self) -> &str {
+        &self.recipe.name
+    }
+
+    fn kind(&self) -> &'static str {
+        "stateStoreSave"
+    }
+
+    fn state_schema(&self) -> StateSchema {
+        self.schema.clone()
+    }
+
+    fn changes(&self) -> Result<Vec<RecordBatch>> {
+        let held = self.held.lock();
+        held.state
+            .as_ref()
+            .ok_or_else(|| self.lost())?
+            .changes()
+            .map_err(|e| e.with_operator(self.name()))
+    }
+
+    fn commit(&self) {
+        if let Some(state) = &mut self.held.lock().state {
+            state.commit();
+        }
+    }
+
+    fn restore(&self, records: &RecordBatch) -> Result<()> {
+        let mut held = self.held.lock();
+        let state = held.state.as_mut().ok_or_else(|| self.lost())?;
+        state
+            .restore(records)
+            .map_err(|e| e.with_operator(self.name()))?;
+        held.metrics.rows_total = held.state.as_ref().map_or(0, |s| s.table().len() as u64);
+        Ok(())
+    }
+
+    fn metrics(&self) -> OperatorMetrics {
+        self.held.lock().metrics
+    }
+
+    fn describe(&self) -> String {
+        let recipe = &self.recipe;
+        if recipe.is_global() {
+            return format!("aggregate without key, {} mode, one record", recipe.mode);
+        }
+        let fields = recipe.schema.fields()[..recipe.keys].iter();
+        let keys: Vec<_> = fields.map(|f| f.name().as_str()).collect();
+        format!(
+            "aggregate keyed by ({}), {} mode, unbounded state",
+            keys.join(", "),
+            recipe.mode
+        )
+    }
+}

@@ -1,0 +1,203 @@
+//! The limit of a stream: the first rows of the whole query pass, then nothing ever again (Spark's `globalLimit`).
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::error::Result as DataFusionResult;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::EmptyRecordBatchStream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::{StreamExt, future};
+use highwater_core::{Error, Result};
+use parking_lot::Mutex;
+
+use super::unary::UnaryOperator;
+use super::{OperatorMetrics, StateSchema, StatefulOperator};
+
+/// The column of the state: how many rows have passed.
+const TAKEN: &str = "taken";
+
+/// Counts the rows that have passed; the count is its state.
+pub struct LimitOperator {
+    name: String,
+    fetch: u64,
+    count: Mutex<Count>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    taken: u64,
+    /// The last micro-batch let rows through.
+    changed: bool,
+}
+
+impl LimitOperator {
+    /// A limit of `fetch` rows, called `name` in the checkpoint.
+    #[must_use]
+    pub fn new(name: impl Into<String>, fetch: u64) -> Self {
+        Self {
+            name: name.into(),
+            fetch,
+            count: Mutex::new(Count::default()),
+        }
+    }
+
+    /// The rows of `batch` that may still pass.
+    fn take(&self, batch: &RecordBatch) -> RecordBatch {
+        let mut count = self.count.lock();
+        let left = self.fetch.saturating_sub(count.taken);
+        let rows =
+            usize::try_from(left).map_or(batch.num_rows(), |left| left.min(batch.num_rows()));
+        count.taken += rows as u64;
+        count.changed |= rows > 0;
+        batch.slice(0, rows)
+    }
+
+    fn is_exhausted(&self) -> bool {
+        self.count.lock().taken >= self.fetch
+    }
+
+    fn state_schema() -> SchemaRef {
+        Arc::new(Schema::new(vec![Field::new(TAKEN, DataType::Int64, false)]))
+    }
+}
+
+impl fmt::Debug for LimitOperator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LimitOperator")
+            .field("name", &self.name)
+            .field("fetch", &self.fetch)
+            .finish_non_exhaustive()
+    }
+}
+
+impl UnaryOperator for LimitOperator {
+    fn name(&self) -> &'static str {
+        "StreamLimitExec"
+    }
+
+    fn describe(&self) -> String {
+        format!("name={}, fetch={}", self.name, self.fetch)
+    }
+
+    fn run(
+        self: Arc<Self>,
+        input: SendableRecordBatchStream,
+        schema: SchemaRef,
+    ) -> DataFusionResult<SendableRecordBatchStream> {
+        if self.is_exhausted() {
+            return Ok(Box::pin(EmptyRecordBatchStream::new(schema)));
+        }
+        let rows = input.scan(self, |limit, batch| {
+            // Asked before the batch is taken: the one that fills the limit still comes out.
+            future::ready(if limit.is_exhausted() {
+                None
+            } else {
+                Some(batch.map(|batch| limit.take(&batch)))
+            })
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
+    }
+}
+
+impl StatefulOperator for LimitOperator {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn kind(&self) -> &'static str {
+        "globalLimit"
+    }
+
+    fn state_schema(&self) -> StateSchema {
+        StateSchema {
+            keys: Arc::new(Schema::empty()),
+            values: Self::state_schema(),
+        }
+    }
+
+    fn changes(&self) -> Result<Vec<RecordBatch>> {
+        let count = *self.count.lock();
+        if !count.changed {
+            return Ok(Vec::new());
+        }
+        let taken = i64::try_from(count.taken).unwrap_or(i64::MAX);
+        let column = Arc::new(Int64Array::from(vec![taken]));
+        Ok(vec![RecordBatch::try_new(
+            Self::state_schema(),
+            vec![column],
+        )?])
+    }
+
+    fn commit(&self) {
+        self.count.lock().changed = false;
+    }
+
+    fn restore(&self, records: &RecordBatch) -> Result<()> {
+        let column = records
+            .column_by_name(TAKEN)
+            .and_then(|column| column.as_any().downcast_ref::<Int64Array>())
+            .ok_or_else(|| {
+                Error::corrupt(format!(
+                    "the state of `{}` is not a count of rows",
+                    self.name
+                ))
+                .with_operator(&self.name)
+                .with_column(TAKEN)
+            })?;
+        if let Some(taken) = column.values().last() {
+            self.count.lock().taken = u64::try_from(*taken).unwrap_or(0);
+        }
+        Ok(())
+    }
+
+    fn metrics(&self) -> OperatorMetrics {
+        let count = *self.count.lock();
+        OperatorMetrics {
+            rows_total: u64::from(count.taken > 0),
+            rows_updated: u64::from(count.changed),
+            memory_bytes: size_of::<Self>() as u64,
+            ..OperatorMetrics::default()
+        }
+    }
+
+    fn describe(&self) -> String {
+        format!(
+            "{}: the first {} rows of the query; state: one count",
+            self.name, self.fetch
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(rows: i64) -> RecordBatch {
+        let column = Arc::new(Int64Array::from_iter_values(0..rows));
+        RecordBatch::try_new(LimitOperator::state_schema(), vec![column]).expect("a batch")
+    }
+
+    #[test]
+    fn rows_are_counted_over_batches_and_restarts() {
+        let first = LimitOperator::new("limit", 3);
+        assert_eq!(first.take(&batch(2)).num_rows(), 2);
+        let records = first.changes().expect("changes");
+        first.commit();
+        assert!(first.changes().expect("changes").is_empty());
+
+        let second = LimitOperator::new("limit", 3);
+        second.restore(&records[0]).expect("restored");
+        assert_eq!(second.take(&batch(2)).num_rows(), 1);
+        assert!(second.is_exhausted());
+    }
+
+    #[test]
+    fn state_of_something_else_is_refused() {
+        let limit = LimitOperator::new("limit", 3);
+        let other = RecordBatch::new_empty(Arc::new(Schema::empty()));
+        assert!(limit.restore(&other).is_err());
+    }
+}

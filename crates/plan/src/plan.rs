@@ -1,0 +1,256 @@
+//! A query as the engine runs it: one physical plan, made once, and the few cells that change per micro-batch.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::datatypes::{Schema, SchemaRef};
+use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
+use datafusion::physical_plan::execution_plan::reset_plan_states;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, displayable};
+use futures::TryStreamExt;
+use futures::future::ready;
+use highwater_core::{Error, MicroBatch, OutputMode, Result, Source};
+use parking_lot::Mutex;
+
+use crate::analyze::analyze;
+use crate::cell::BatchCell;
+use crate::functions::batch_time::bind_batch_time;
+use crate::incrementalize::{operators_of, remember_aggregates, remember_limits};
+use crate::leaf::{BoundSource, bind_leaves};
+use crate::operators::StatefulOperator;
+use crate::operators::observe::{Observations, Observed};
+use crate::planner::create_physical_plan;
+use crate::session::streaming_state;
+
+/// The metadata key that marks a column as event time inside a plan; sinks never see it.
+pub(crate) const EVENT_TIME_KEY: &str = "highwater.event_time";
+
+/// A query to be planned.
+#[derive(Clone, Debug)]
+pub struct PlanRequest {
+    /// What the user wrote, neither analyzed nor optimized.
+    pub plan: LogicalPlan,
+    /// The user's session.
+    pub session: SessionState,
+    /// What the sink is to get.
+    pub mode: OutputMode,
+}
+
+/// Checks the query, and makes its one physical plan.
+///
+/// # Errors
+/// `Unsupported` or `Invalid` when the query cannot run as a stream in its mode (see [`analyze`]); what
+/// DataFusion says about a plan that is wrong.
+pub async fn plan_query(request: PlanRequest) -> Result<IncrementalPlan> {
+    let PlanRequest {
+        plan,
+        session,
+        mode,
+    } = request;
+    let state = streaming_state(&session);
+    let analyzed = state
+        .analyzer()
+        .execute_and_check(plan, state.config_options(), |_, _| {})?;
+    analyze(&analyzed, mode)?;
+
+    let cell = BatchCell::default();
+    let (bound, sources) = bind_leaves(analyzed)?;
+    let timed = bind_batch_time(bound, &cell, state.config_options())?;
+    let optimized = state.optimizer().optimize(timed, &state, |_, _| {})?;
+    let limited = remember_limits(optimized, mode)?;
+
+    let observations = Arc::new(Observations::default());
+    let physical = create_physical_plan(&limited, &state, &observations).await?;
+    let physical = remember_aggregates(physical, mode, &cell)?;
+    let physical = in_one_partition(physical);
+    Ok(IncrementalPlan {
+        schema: without_marks(&physical.schema()),
+        operators: operators_of(&physical)?,
+        sources,
+        running: Mutex::new(Arc::clone(&physical)),
+        plan: physical,
+        observations,
+        cell,
+        task: state.task_ctx(),
+    })
+}
+
+/// A distinct source of a query.
+#[derive(Clone, Debug)]
+pub struct PlannedSource {
+    /// Its identity in the checkpoint, unique in the query.
+    pub name: String,
+    /// The source, as it was given or bound.
+    pub source: Arc<dyn Source>,
+    /// How many leaves of the plan read it: two in a self-join, and its rows count twice.
+    pub leaves: usize,
+}
+
+/// One physical plan for the life of a run.
+///
+/// For each micro-batch the engine calls [`open`](Self::open), then [`execute`](Self::execute), and reads the
+/// stream to its end; then the operators can tell what changed.
+pub struct IncrementalPlan {
+    sources: Vec<BoundSource>,
+    plan: Arc<dyn ExecutionPlan>,
+    /// The plan with the one-run state of DataFusion's operators fresh.
+    running: Mutex<Arc<dyn ExecutionPlan>>,
+    schema: SchemaRef,
+    operators: Vec<Arc<dyn StatefulOperator>>,
+    observations: Arc<Observations>,
+    cell: BatchCell,
+    task: Arc<TaskContext>,
+}
+
+impl IncrementalPlan {
+    /// The sources, one for each distinct source object, in plan order.
+    #[must_use]
+    pub fn sources(&self) -> Vec<PlannedSource> {
+        self.sources
+            .iter()
+            .map(|bound| PlannedSource {
+                name: bound.name.clone(),
+                source: Arc::clone(&bound.source),
+                leaves: bound.leaves.len(),
+            })
+            .collect()
+    }
+
+    /// Reads from `source` in place of the one called `name`: its instance for this query.
+    /// It is called before the first micro-batch; an unknown name changes nothing.
+    pub fn bind(&mut self, name: &str, source: Arc<dyn Source>) {
+        if let Some(bound) = self.sources.iter_mut().find(|bound| bound.name == name) {
+            for leaf in &bound.leaves {
+                leaf.bind(Arc::clone(&source));
+            }
+            bound.source = source;
+        }
+    }
+
+    /// The columns the sink gets.
+    #[must_use]
+    pub fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    /// The operators with state, from the top of the plan down.
+    #[must_use]
+    pub fn operators(&self) -> &[Arc<dyn StatefulOperator>] {
+        &self.operators
+    }
+
+    /// Prepares the plan for `batch`: leaves get their ranges, operators its numbers.
+    ///
+    /// # Errors
+    /// `Internal` when a source has no range in the micro-batch.
+    pub fn open(&self, batch: &MicroBatch) -> Result<()> {
+        self.cell.open(batch);
+        for bound in &self.sources {
+            let range = batch.ranges.get(&bound.name).ok_or_else(|| {
+                Error::internal(format!(
+                    "micro-batch {} has no range for the source `{}`",
+                    batch.id, bound.name
+                ))
+            })?;
+            for leaf in &bound.leaves {
+                leaf.open(range.clone(), batch.time);
+            }
+        }
+        self.observations.clear();
+        *self.running.lock() = reset_plan_states(Arc::clone(&self.plan))?;
+        Ok(())
+    }
+
+    /// Starts the micro-batch that was opened: the rows for the sink.
+    ///
+    /// # Errors
+    /// What an operator says when it cannot start.
+    pub fn execute(&self) -> Result<SendableRecordBatchStream> {
+        let plan = Arc::clone(&self.running.lock());
+        let rows = plan.execute(0, Arc::clone(&self.task))?;
+        if rows.schema() == self.schema {
+            return Ok(rows);
+        }
+        let schema = self.schema();
+        let unmarked = rows.and_then(move |batch| {
+            ready(batch.with_schema(Arc::clone(&schema)).map_err(Into::into))
+        });
+        let unmarked = RecordBatchStreamAdapter::new(self.schema(), unmarked);
+        Ok(Box::pin(unmarked))
+    }
+
+    /// The rows each source gave since [`open`](Self::open); a source scanned twice counts twice.
+    #[must_use]
+    pub fn input_rows(&self) -> BTreeMap<String, u64> {
+        self.sources
+            .iter()
+            .map(|bound| {
+                let rows = bound.leaves.iter().map(|leaf| leaf.rows()).sum();
+                (bound.name.clone(), rows)
+            })
+            .collect()
+    }
+
+    /// What `observe` saw in the micro-batch that ran, by its name.
+    #[must_use]
+    pub fn observed(&self) -> Observed {
+        self.observations.read()
+    }
+
+    /// The physical plan, and a line for each operator with state: its key, and what bounds the state.
+    #[must_use]
+    pub fn explain(&self) -> String {
+        let mut text = displayable(self.plan.as_ref()).indent(false).to_string();
+        if !self.operators.is_empty() {
+            text.push_str("\nState:\n");
+        }
+        for operator in &self.operators {
+            text.push_str("  ");
+            text.push_str(&operator.describe());
+            text.push('\n');
+        }
+        text
+    }
+}
+
+impl fmt::Debug for IncrementalPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.explain())
+    }
+}
+
+fn in_one_partition(plan: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
+    if plan.output_partitioning().partition_count() == 1 {
+        plan
+    } else {
+        Arc::new(CoalescePartitionsExec::new(plan))
+    }
+}
+
+/// The schema without the marks that only plans understand.
+fn without_marks(schema: &SchemaRef) -> SchemaRef {
+    if !schema
+        .fields()
+        .iter()
+        .any(|field| field.metadata().contains_key(EVENT_TIME_KEY))
+    {
+        return Arc::clone(schema);
+    }
+    let fields: Vec<_> = schema
+        .fields()
+        .iter()
+        .map(|field| {
+            let mut metadata = field.metadata().clone();
+            metadata.remove(EVENT_TIME_KEY);
+            Arc::new(field.as_ref().clone().with_metadata(metadata))
+        })
+        .collect();
+    Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
+}
+
+#[cfg(test)]
+mod tests;

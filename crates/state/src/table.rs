@@ -1,0 +1,468 @@
+//! The state table: records by key, asked and changed a batch at a time.
+
+use std::ops::Range;
+
+use arrow::array::ArrayRef;
+use arrow::datatypes::SchemaRef;
+use highwater_core::{Error, Result};
+
+use crate::hash::tag;
+use crate::index::SlotIndex;
+use crate::keys::{FIRST_BIT, KeyBatch, KeyCodec, KeyVisitor};
+use crate::pages::Pages;
+use crate::values::{HAS_VALUES, ValueCodec};
+
+/// The header bit that says a slot is in use.
+const OCCUPIED: u64 = 1 << 32;
+/// From so many records on, keys are looked up with the processor fetching ahead.
+const FETCH_AHEAD_FROM: usize = 32 * 1024;
+/// How many rows ahead the index entry of a key is fetched, and then its record.
+const ENTRY_AHEAD: usize = 24;
+const RECORD_AHEAD: usize = 12;
+
+/// A table of records by key, and the list of those that the running trigger touched.
+///
+/// A touched key has a *local id*: its number in the touched list, from 0, in the order of first
+/// touch. Ranges of local ids name what a call works on. A record:
+///
+/// ```text
+///  word 0: local id + 1 (32 bits) │ in use │ has values │ null bits of the key │ validity bits of values
+///  further header words where there are many columns │ key words │ value words
+/// ```
+///
+/// A local id in a record counts only if the touched list agrees, so that forgetting the list costs
+/// nothing.
+#[derive(Debug)]
+pub struct StateTable {
+    keys: KeyCodec,
+    values: ValueCodec,
+    store: Store,
+}
+
+/// The records and how they are found, apart from what is in them.
+#[derive(Debug)]
+struct Store {
+    index: SlotIndex,
+    pages: Pages,
+    /// The slot of each local id.
+    touched: Vec<u32>,
+    /// How many of those that the running call touched had values before.
+    existing: usize,
+    /// The first word of the key in a record.
+    key_at: usize,
+    /// Bytes that records hold on the heap.
+    heap: isize,
+    /// Scratch: the tags of a batch and the slots that they probably lead to.
+    tags: Vec<u32>,
+    candidates: Vec<Option<u32>>,
+}
+
+/// The local ids that a call of [`StateTable::intern`] gave out: first those of records that had
+/// values before, then those of fresh records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Touched {
+    /// Records whose old values count.
+    pub existing: Range<usize>,
+    /// Records that were made by this call.
+    pub fresh: Range<usize>,
+}
+
+impl Touched {
+    /// All of them.
+    #[must_use]
+    pub fn all(&self) -> Range<usize> {
+        self.existing.start..self.fresh.end
+    }
+}
+
+/// A part of the whole table: what [`StateTable::scan`] gives.
+#[derive(Debug)]
+pub struct Chunk {
+    /// The key columns.
+    pub keys: Vec<ArrayRef>,
+    /// The value columns.
+    pub values: Vec<ArrayRef>,
+    /// How many records there are in it.
+    pub rows: usize,
+    /// Where the next part begins.
+    pub next: u32,
+}
+
+impl StateTable {
+    /// An empty table with these key and value columns. Without key columns it has at most one record.
+    ///
+    /// # Errors
+    /// `Unsupported` when a column's type cannot be kept.
+    pub fn try_new(keys: SchemaRef, values: SchemaRef) -> Result<Self> {
+        let keys = KeyCodec::try_new(keys)?;
+        let values = ValueCodec::try_new(values, FIRST_BIT + keys.bits(), keys.words())?;
+        let key_at = values.header();
+        let pages = Pages::new(key_at + keys.words() + values.words());
+        Ok(Self {
+            keys,
+            values,
+            store: Store {
+                index: SlotIndex::new(),
+                pages,
+                touched: Vec::new(),
+                existing: 0,
+                key_at,
+                heap: 0,
+                tags: Vec::new(),
+                candidates: Vec::new(),
+            },
+        })
+    }
+
+    /// The key columns.
+    #[must_use]
+    pub fn key_schema(&self) -> &SchemaRef {
+        self.keys.schema()
+    }
+
+    /// The value columns.
+    #[must_use]
+    pub fn value_schema(&self) -> &SchemaRef {
+        self.values.schema()
+    }
+
+    /// How many records there are, those that were just seen for the first time included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.store.index.len()
+    }
+
+    /// True when there is no record.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many keys the running trigger touched: local ids are below.
+    #[must_use]
+    pub fn touched(&self) -> usize {
+        self.store.touched.len()
+    }
+
+    /// Bytes of memory the table takes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        let store = &self.store;
+        let scratch = store.touched.capacity() + store.tags.capacity();
+        store.index.memory_bytes()
+            + store.pages.memory_bytes()
+            + usize::try_from(store.heap).unwrap_or(0)
+            + scratch * size_of::<u32>()
+            + store.candidates.capacity() * size_of::<Option<u32>>()
+    }
+
+    /// Finds or makes the record of each of `rows` rows and writes its local id into `ids`, which is
+    /// cleared first; tells which ids were given out for it.
+    ///
+    /// Of the ids given out, those of existing records come first: DataFusion's accumulators want every
+    /// group below the number they are told to have a value, so old values are merged before the fresh
+    /// records are mentioned.
+    ///
+    /// # Errors
+    /// `Internal` when the columns are not those of the table, `Unavailable` when it is full.
+    pub fn intern(
+        &mut self,
+        keys: &[ArrayRef],
+        rows: usize,
+        ids: &mut Vec<usize>,
+    ) -> Result<Touched> {
+        ids.clear();
+        ids.reserve(rows);
+        let store = &mut self.store;
+        let from = store.touched.len();
+        store.existing = 0;
+        self.keys.encode(keys, rows, Intern { store, ids })?;
+        let to = self.store.touched.len();
+        let middle = from + self.store.existing;
+        if from < middle && middle < to {
+            self.store.existing_first(from, middle, ids);
+        }
+        Ok(Touched {
+            existing: from..middle,
+            fresh: middle..to,
+        })
+    }
+
+    /// The keys of the touched records in `range`.
+    ///
+    /// # Errors
+    /// `Corrupt` or `Internal` when a key cannot be read.
+    pub fn keys(&self, range: Range<usize>) -> Result<Vec<ArrayRef>> {
+        self.keys_of(&self.store.touched[range])
+    }
+
+    /// The values of the touched records in `range`, as they are now.
+    ///
+    /// # Errors
+    /// `Corrupt` or `Internal` when a value cannot be read.
+    pub fn values(&self, range: Range<usize>) -> Result<Vec<ArrayRef>> {
+        self.values
+            .gather(&self.store.pages, &self.store.touched[range])
+    }
+
+    /// Puts new values into the touched records in `range`.
+    ///
+    /// # Errors
+    /// `Internal` when the columns are not those of the table.
+    pub fn set_values(&mut self, range: Range<usize>, values: &[ArrayRef]) -> Result<()> {
+        let store = &mut self.store;
+        let slots = &store.touched[range];
+        store.heap += self.values.scatter(&mut store.pages, slots, values)?;
+        Ok(())
+    }
+
+    /// Forgets the touched list: the next trigger begins.
+    pub fn commit(&mut self) {
+        self.store.touched.clear();
+    }
+
+    /// The next records of the whole table, at most `rows` of them, from `from` (0 at first) on;
+    /// `None` at the end. The order means nothing.
+    ///
+    /// # Errors
+    /// `Corrupt` or `Internal` when a record cannot be read.
+    pub fn scan(&self, from: u32, rows: usize) -> Result<Option<Chunk>> {
+        const USED: u64 = OCCUPIED | HAS_VALUES;
+        let pages = &self.store.pages;
+        let slots: Vec<u32> = (from..pages.end())
+            .filter(|slot| pages.record(*slot)[0] & USED == USED)
+            .take(rows)
+            .collect();
+        let Some(last) = slots.last() else {
+            return Ok(None);
+        };
+        Ok(Some(Chunk {
+            next: last + 1,
+            rows: slots.len(),
+            keys: self.keys_of(&slots)?,
+            values: self.values.gather(pages, &slots)?,
+        }))
+    }
+
+    /// Puts records in as they are, in place of those with the same keys; touches nothing.
+    ///
+    /// # Errors
+    /// `Corrupt` when the columns are not those of the table.
+    pub fn restore(&mut self, keys: &[ArrayRef], values: &[ArrayRef], rows: usize) -> Result<()> {
+        let corrupt = |e: Error| {
+            Error::corrupt("records of state do not fit the table they are for").with_source(e)
+        };
+        self.commit();
+        let mut ids = Vec::new();
+        self.intern(keys, rows, &mut ids).map_err(corrupt)?;
+        let store = &mut self.store;
+        let slots: Vec<u32> = ids.iter().map(|id| store.touched[*id]).collect();
+        let change = self.values.scatter(&mut store.pages, &slots, values);
+        store.heap += change.map_err(corrupt)?;
+        self.commit();
+        Ok(())
+    }
+
+    /// Removes the records of these keys; how many there were.
+    ///
+    /// Their slots are used again. Only between triggers: a touched record cannot go.
+    ///
+    /// # Errors
+    /// `Internal` when records are touched, or when the columns are not those of the table.
+    pub fn remove(&mut self, keys: &[ArrayRef], rows: usize) -> Result<usize> {
+        if !self.store.touched.is_empty() {
+            return Err(Error::internal("records are removed within a trigger"));
+        }
+        let mut slots = Vec::new();
+        let store = &mut self.store;
+        let found = &mut slots;
+        self.keys.encode(keys, rows, TakeOut { store, found })?;
+        for slot in &slots {
+            let record = self.store.pages.record_mut(*slot);
+            let freed = self.keys.free(record, self.store.key_at) + self.values.free(record);
+            self.store.heap -= freed;
+            self.store.pages.release(*slot);
+        }
+        Ok(slots.len())
+    }
+
+    fn keys_of(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
+        let pages = &self.store.pages;
+        let records = slots.iter().map(|slot| pages.record(*slot));
+        self.keys.decode(records, self.store.key_at)
+    }
+}
+
+impl Drop for StateTable {
+    fn drop(&mut self) {
+        if !self.keys.owns_heap() && !self.values.owns_heap() {
+            return;
+        }
+        for slot in 0..self.store.pages.end() {
+            let record = self.store.pages.record_mut(slot);
+            self.keys.free(record, self.store.key_at);
+            self.values.free(record);
+        }
+    }
+}
+
+/// Finds or makes the record of each key.
+struct Intern<'a> {
+    store: &'a mut Store,
+    ids: &'a mut Vec<usize>,
+}
+
+impl KeyVisitor for Intern<'_> {
+    fn visit<K: KeyBatch>(self, keys: &K) -> Result<()> {
+        if self.store.index.len() < FETCH_AHEAD_FROM {
+            self.store.intern(keys, self.ids)
+        } else {
+            self.store.intern_fetching(keys, self.ids)
+        }
+    }
+}
+
+/// Takes the records of keys out of the index.
+struct TakeOut<'a> {
+    store: &'a mut Store,
+    found: &'a mut Vec<u32>,
+}
+
+impl KeyVisitor for TakeOut<'_> {
+    fn visit<K: KeyBatch>(self, keys: &K) -> Result<()> {
+        for row in 0..keys.len() {
+            let tag = tag(keys.hash(row));
+            if let Some(slot) = self.store.find(keys, row, tag) {
+                self.store.index.remove(tag, slot);
+                self.found.push(slot);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Store {
+    /// One key after the other: best while everything is in the cache.
+    fn intern<K: KeyBatch>(&mut self, keys: &K, ids: &mut Vec<usize>) -> Result<()> {
+        for row in 0..keys.len() {
+            let tag = tag(keys.hash(row));
+            let slot = match self.find(keys, row, tag) {
+                Some(slot) => slot,
+                None => self.insert(keys, row, tag)?,
+            };
+            ids.push(self.touch(slot));
+        }
+        Ok(())
+    }
+
+    /// The same in three steps that run rows apart, so that the processor waits for memory once:
+    /// fetch the index entry, read it and fetch the record it leads to, compare the key.
+    fn intern_fetching<K: KeyBatch>(&mut self, keys: &K, ids: &mut Vec<usize>) -> Result<()> {
+        let rows = keys.len();
+        let mut tags = std::mem::take(&mut self.tags);
+        let mut candidates = std::mem::take(&mut self.candidates);
+        tags.clear();
+        tags.extend((0..rows).map(|row| tag(keys.hash(row))));
+        candidates.clear();
+        for tag in tags.iter().take(ENTRY_AHEAD) {
+            self.index.prefetch(*tag);
+        }
+        for row in 0..rows + RECORD_AHEAD {
+            if let Some(tag) = tags.get(row + ENTRY_AHEAD) {
+                self.index.prefetch(*tag);
+            }
+            if let Some(tag) = tags.get(row) {
+                let candidate = self.index.find(*tag, |_| true);
+                candidate
+                    .into_iter()
+                    .for_each(|slot| self.pages.prefetch(slot));
+                candidates.push(candidate);
+            }
+            if row >= RECORD_AHEAD {
+                let row = row - RECORD_AHEAD;
+                let slot = self.resolve(keys, row, tags[row], candidates[row])?;
+                ids.push(self.touch(slot));
+            }
+        }
+        (self.tags, self.candidates) = (tags, candidates);
+        Ok(())
+    }
+
+    /// The slot of a key that is probably in `candidate`.
+    #[inline]
+    fn resolve<K: KeyBatch>(
+        &mut self,
+        keys: &K,
+        row: usize,
+        tag: u32,
+        candidate: Option<u32>,
+    ) -> Result<u32> {
+        let hit = candidate.filter(|c| keys.is_in(row, self.pages.record(*c), self.key_at));
+        match hit.or_else(|| self.find(keys, row, tag)) {
+            Some(slot) => Ok(slot),
+            None => self.insert(keys, row, tag),
+        }
+    }
+
+    #[inline]
+    fn find<K: KeyBatch>(&self, keys: &K, row: usize, tag: u32) -> Option<u32> {
+        let same = |slot| keys.is_in(row, self.pages.record(slot), self.key_at);
+        self.index.find(tag, same)
+    }
+
+    fn insert<K: KeyBatch>(&mut self, keys: &K, row: usize, tag: u32) -> Result<u32> {
+        let slot = self.pages.allocate().ok_or_else(|| {
+            Error::unavailable("a state table is full: it has more than four billion records")
+        })?;
+        let record = self.pages.record_mut(slot);
+        record[0] = OCCUPIED;
+        self.heap += keys.write(row, record, self.key_at);
+        self.index.insert(tag, slot);
+        Ok(slot)
+    }
+
+    /// The local id of a slot, which becomes touched if it was not.
+    #[inline]
+    fn touch(&mut self, slot: u32) -> usize {
+        let header = &mut self.pages.record_mut(slot)[0];
+        let id = (*header as u32 as usize).wrapping_sub(1);
+        if self.touched.get(id) == Some(&slot) {
+            return id;
+        }
+        let id = self.touched.len();
+        self.touched.push(slot);
+        self.existing += usize::from(*header & HAS_VALUES != 0);
+        *header = with_id(*header, id);
+        id
+    }
+
+    /// Renumbers the ids from `from` on so that those of existing records, which are as many as lie
+    /// between `from` and `middle`, come first.
+    fn existing_first(&mut self, from: usize, middle: usize, ids: &mut [usize]) {
+        let slots = self.touched.split_off(from);
+        self.touched.resize(from + slots.len(), 0);
+        let (mut existing, mut fresh) = (from, middle);
+        let mut renumbered = Vec::with_capacity(slots.len());
+        for slot in slots {
+            let header = &mut self.pages.record_mut(slot)[0];
+            let next = if *header & HAS_VALUES == 0 {
+                &mut fresh
+            } else {
+                &mut existing
+            };
+            *header = with_id(*header, *next);
+            self.touched[*next] = slot;
+            renumbered.push(*next);
+            *next += 1;
+        }
+        for id in ids.iter_mut().filter(|id| **id >= from) {
+            *id = renumbered[*id - from];
+        }
+    }
+}
+
+/// A header with another local id.
+#[inline]
+fn with_id(header: u64, id: usize) -> u64 {
+    (header & !u64::from(u32::MAX)) | (id as u64 + 1)
+}

@@ -1,0 +1,293 @@
+//! A test as a script of steps: rows in, process, rows out, time passes, crash, restart.
+//!
+//! The steps are data. When one does not hold, the error shows the whole script with `=>` at it:
+//!
+//! ```text
+//!    add_data [("a",), ("b",)]
+//!    process
+//! => check_new [['a', 2]]
+//!    restart
+//! 1 of 1 rows are missing [['a', 2]], 2 came too many [['a', 1], ['b', 1]]
+//! ```
+
+use std::fmt::{self, Debug};
+
+use arrow::array::RecordBatch;
+use highwater::prelude::*;
+use highwater::{IntoRow, Result};
+
+use crate::ManualClock;
+use crate::conformance::compare;
+use crate::harness::Harness;
+use crate::sink::INJECTED;
+use crate::value::{Row, show};
+
+/// A streaming frame and the script it is put through.
+#[derive(Debug)]
+#[must_use = "a script does nothing until `run`"]
+pub struct TestStream {
+    harness: Harness,
+    steps: Vec<Step>,
+}
+
+type Act = Box<dyn FnOnce() -> Result<()> + Send>;
+
+/// One step of a script.
+enum Step {
+    /// Something done to the test's own things: what it is called, and how it is done.
+    Do(String, Act),
+    Process,
+    CheckNew(Vec<Row>),
+    CheckLast(Vec<Row>, Order),
+    Crash,
+    Abort,
+    Restart,
+    ExpectError(String),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Order {
+    Any,
+    AsGiven,
+}
+
+impl TestStream {
+    /// A script for `frame` in an output mode, with a new checkpoint.
+    ///
+    /// # Errors
+    /// When the checkpoint's directory cannot be made.
+    pub fn new(frame: StreamFrame, mode: OutputMode) -> Result<Self> {
+        Ok(Self {
+            harness: Harness::new(frame, mode)?,
+            steps: Vec::new(),
+        })
+    }
+
+    /// Runs under another trigger.
+    pub fn with_trigger(mut self, trigger: Trigger) -> Self {
+        self.harness = self.harness.with_trigger(trigger);
+        self
+    }
+
+    /// Rows become available to a stream.
+    pub fn add_data<R>(self, stream: &MemoryStream, rows: impl IntoIterator<Item = R>) -> Self
+    where
+        R: IntoRow + Debug + Send + 'static,
+    {
+        let rows: Vec<R> = rows.into_iter().collect();
+        let name = format!("add_data {rows:?}");
+        let stream = stream.clone();
+        self.act(name, move || stream.add_data(rows).map(drop))
+    }
+
+    /// A RecordBatch becomes available to a stream.
+    pub fn add_batch(self, stream: &MemoryStream, rows: RecordBatch) -> Self {
+        let name = format!("add_batch of {} rows", rows.num_rows());
+        let stream = stream.clone();
+        self.act(name, move || stream.add_batch(rows).map(drop))
+    }
+
+    /// Time passes on the session's clock.
+    pub fn advance_clock(self, clock: &ManualClock, by: &str) -> Self {
+        let (clock, by) = (clock.clone(), by.to_owned());
+        self.act(format!("advance_clock {by}"), move || {
+            clock.advance(by.as_str())
+        })
+    }
+
+    /// Starts the query if need be and runs it until all that was added has been processed.
+    pub fn process(self) -> Self {
+        self.then(Step::Process)
+    }
+
+    /// The rows that came since the last check, in any order.
+    pub fn check_new(self, rows: impl IntoIterator<Item = Row>) -> Self {
+        self.then(Step::CheckNew(rows.into_iter().collect()))
+    }
+
+    /// The rows of the last micro-batch, in any order: in complete mode, the result table.
+    pub fn check_last(self, rows: impl IntoIterator<Item = Row>) -> Self {
+        self.then(Step::CheckLast(rows.into_iter().collect(), Order::Any))
+    }
+
+    /// The rows of the last micro-batch, in this order.
+    pub fn check_last_in_order(self, rows: impl IntoIterator<Item = Row>) -> Self {
+        self.then(Step::CheckLast(rows.into_iter().collect(), Order::AsGiven))
+    }
+
+    /// Processes, and the sink fails in the first micro-batch, before anything of it is recorded.
+    pub fn crash(self) -> Self {
+        self.then(Step::Crash)
+    }
+
+    /// Drops the query wherever it is.
+    pub fn abort(self) -> Self {
+        self.then(Step::Abort)
+    }
+
+    /// Stops the query; the next `process` starts it again from its checkpoint.
+    pub fn restart(self) -> Self {
+        self.then(Step::Restart)
+    }
+
+    /// Processes; the query must be refused or fail, with these words in its error.
+    pub fn expect_error(self, words: &str) -> Self {
+        self.then(Step::ExpectError(words.into()))
+    }
+
+    /// Runs the script and stops the query.
+    ///
+    /// # Errors
+    /// `User` when a step does not hold: its message is the script with `=>` at the step.
+    pub async fn run(mut self) -> Result<()> {
+        let steps = std::mem::take(&mut self.steps);
+        let names: Vec<String> = steps.iter().map(Step::to_string).collect();
+        for (index, step) in steps.into_iter().enumerate() {
+            if let Err(wrong) = self.step(step).await {
+                return Err(failure(&names, index, &wrong));
+            }
+        }
+        self.harness.stop().await
+    }
+
+    fn act(self, name: String, act: impl FnOnce() -> Result<()> + Send + 'static) -> Self {
+        self.then(Step::Do(name, Box::new(act)))
+    }
+
+    fn then(mut self, step: Step) -> Self {
+        self.steps.push(step);
+        self
+    }
+
+    async fn step(&mut self, step: Step) -> std::result::Result<(), String> {
+        match step {
+            Step::Do(_, act) => act().map_err(told),
+            Step::Process => self.harness.process().await.map_err(told),
+            Step::Crash => {
+                self.harness.sink().fail_at(1);
+                self.fails_with(INJECTED).await
+            }
+            Step::ExpectError(words) => self.fails_with(&words).await,
+            Step::Restart => self.harness.stop().await.map_err(told),
+            Step::Abort => self.harness.abort().await.map_err(told),
+            Step::CheckNew(rows) => {
+                let new = self.harness.take_new().map_err(told)?.concat();
+                agree(&rows, &new, Order::Any)
+            }
+            Step::CheckLast(rows, order) => {
+                let last = self.harness.last().map_err(told)?;
+                agree(&rows, &last, order)
+            }
+        }
+    }
+
+    async fn fails_with(&mut self, words: &str) -> std::result::Result<(), String> {
+        let Err(error) = self.harness.process().await else {
+            return Err("expected an error, none came".into());
+        };
+        let text = format!("{error:?}");
+        if !text.contains(words) {
+            return Err(format!("the error does not say `{words}`: {text}"));
+        }
+        self.harness.stop().await.map_err(told)
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it stands in map_err")]
+fn told(error: Error) -> String {
+    format!("{error:?}")
+}
+
+fn agree(expected: &[Row], actual: &[Row], order: Order) -> std::result::Result<(), String> {
+    match compare::difference(expected, actual, order == Order::AsGiven) {
+        Some(what) => Err(what),
+        None => Ok(()),
+    }
+}
+
+fn failure(names: &[String], at: usize, wrong: &str) -> Error {
+    let mut script = String::from("a step of the script does not hold:\n");
+    for (index, name) in names.iter().enumerate() {
+        let mark = if index == at { "=>" } else { "  " };
+        script.push_str(&format!("{mark} {name}\n"));
+    }
+    script.push_str(wrong);
+    Error::user(script)
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Do(name, _) => f.write_str(name),
+            Self::Process => f.write_str("process"),
+            Self::CheckNew(rows) => write!(f, "check_new {}", all(rows)),
+            Self::CheckLast(rows, Order::Any) => write!(f, "check_last {}", all(rows)),
+            Self::CheckLast(rows, _) => write!(f, "check_last_in_order {}", all(rows)),
+            Self::Crash => f.write_str("crash"),
+            Self::Abort => f.write_str("abort"),
+            Self::Restart => f.write_str("restart"),
+            Self::ExpectError(words) => write!(f, "expect_error `{words}`"),
+        }
+    }
+}
+
+impl Debug for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+fn all(rows: &[Row]) -> String {
+    let rows: Vec<String> = rows.iter().map(|row| show(row)).collect();
+    format!("[{}]", rows.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::row;
+
+    fn counts(words: &MemoryStream) -> Result<TestStream> {
+        let counts = words.to_frame().group_by([col("word")]).count()?;
+        TestStream::new(counts, OutputMode::Update)
+    }
+
+    #[tokio::test]
+    async fn counts_survive_a_crash_and_a_restart() -> Result<()> {
+        let session = StreamSession::new();
+        let words = MemoryStream::new(&session, "word STRING")?;
+        counts(&words)?
+            .add_data(&words, [("a",), ("b",), ("a",)])
+            .process()
+            .check_new([row!["a", 2], row!["b", 1]])
+            .add_data(&words, [("a",)])
+            .crash()
+            .process()
+            .check_new([row!["a", 3]])
+            .restart()
+            .add_data(&words, [("b",)])
+            .process()
+            .check_new([row!["b", 2]])
+            .run()
+            .await
+    }
+
+    #[tokio::test]
+    async fn a_failure_shows_the_script_and_the_step() -> Result<()> {
+        let session = StreamSession::new();
+        let words = MemoryStream::new(&session, "word STRING")?;
+        let script = counts(&words)?
+            .add_data(&words, [("a",)])
+            .process()
+            .check_new([row!["a", 2]])
+            .restart();
+        let error = script.run().await.expect_err("the count is 1");
+        assert_eq!(
+            error.message(),
+            "a step of the script does not hold:\n   add_data [(\"a\",)]\n   process\n\
+             => check_new [['a', 2]]\n   restart\n\
+             1 of 1 rows are missing [['a', 2]], 1 came too many [['a', 1]]"
+        );
+        Ok(())
+    }
+}

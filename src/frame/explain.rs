@@ -1,0 +1,115 @@
+//! `explain`: DataFusion's, with a row `incremental_plan` where the frame streams.
+
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::dataframe::DataFrame;
+use datafusion::datasource::MemTable;
+use datafusion::error::Result as DataFusionResult;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::{Expr, LogicalPlan, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+use highwater_plan::{PlanRequest, plan_query};
+
+use super::StreamFrame;
+use crate::{Error, OutputMode, Result};
+
+impl StreamFrame {
+    /// The plans as a batch frame of `plan_type` and `plan`.
+    ///
+    /// A streaming frame has a row `incremental_plan`: what one micro-batch runs, in the first output mode of
+    /// update, append, complete that the query can be started in.
+    ///
+    /// # Errors
+    /// `Unsupported` for `analyze` of a streaming frame: its figures are in the query's progress.
+    pub fn explain(self, verbose: bool, analyze: bool) -> Result<Self> {
+        if !self.is_streaming() {
+            return self.transform(|frame| frame.explain(verbose, analyze));
+        }
+        if analyze {
+            return Err(Error::unsupported("EXPLAIN ANALYZE of a streaming query")
+                .with_operator("explain")
+                .with_hint("start the query; its progress tells the figures"));
+        }
+        let (session, frame) = self.into_inner();
+        let (state, plan) = frame.into_parts();
+        let table = Arc::new(ExplainTable {
+            plan,
+            state,
+            schema: schema(),
+        });
+        let context = session.context();
+        let frame: DataFrame = context.read_table(table)?;
+        Ok(Self::new(session, frame))
+    }
+}
+
+fn schema() -> SchemaRef {
+    let column = |name| Field::new(name, DataType::Utf8, false);
+    Arc::new(Schema::new(vec![column("plan_type"), column("plan")]))
+}
+
+/// Plans when it is asked, as planning may wait for catalogs.
+#[derive(Debug)]
+struct ExplainTable {
+    plan: LogicalPlan,
+    state: SessionState,
+    schema: SchemaRef,
+}
+
+impl ExplainTable {
+    async fn rows(&self) -> Result<RecordBatch> {
+        let mut rows = vec![("logical_plan", self.plan.display_indent().to_string())];
+        rows.push(("incremental_plan", self.incremental().await?));
+        let (types, plans): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
+        let columns = vec![
+            Arc::new(StringArray::from(types)) as _,
+            Arc::new(StringArray::from(plans)) as _,
+        ];
+        Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
+    }
+
+    async fn incremental(&self) -> Result<String> {
+        let mut first = None;
+        for mode in [OutputMode::Update, OutputMode::Append, OutputMode::Complete] {
+            let request = PlanRequest {
+                plan: self.plan.clone(),
+                session: self.state.clone(),
+                mode,
+            };
+            match Box::pin(plan_query(request)).await {
+                Ok(plan) => return Ok(plan.explain()),
+                Err(error) => {
+                    first.get_or_insert(error);
+                }
+            }
+        }
+        Err(first.unwrap_or_else(|| Error::internal("no output mode was tried")))
+    }
+}
+
+#[async_trait]
+impl TableProvider for ExplainTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Temporary
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        let rows = self.rows().await?;
+        let table = MemTable::try_new(rows.schema(), vec![vec![rows]])?;
+        table.scan(state, projection, filters, limit).await
+    }
+}
