@@ -71,13 +71,9 @@ async fn main() -> Result<()> {
     }
     query.stop().await?;
 
-    let written = session.context().read_csv(
-        folder.to_string_lossy().as_ref(),
-        CsvReadOptions::new().file_extension(".csv"),
-    );
-    session
-        .frame(written.await?)
-        .sort_by(vec![col("n")])?
-        .show()
-        .await
+    let context = session.context();
+    let files = CsvReadOptions::new().file_extension(".csv");
+    let written = context.read_csv(&*folder.to_string_lossy(), files).await?;
+    let written = session.frame(written);
+    written.sort_by(vec![col("n")])?.show().await
 }

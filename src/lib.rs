@@ -79,7 +79,8 @@ pub use highwater_engine::{
     StateOperatorProgress, StreamingQuery, StreamingQueryListener, StreamingQueryManager,
     StreamingQueryProgress, StreamingQueryStatus, SystemClock, WatermarkPolicy,
 };
-pub use highwater_plan::functions::{WindowLength, WindowSpec, sliding, window};
+pub use highwater_plan::functions::window::window;
+pub use highwater_plan::functions::{WindowLength, WindowSpec, sliding};
 
 pub use builder::StreamSessionBuilder;
 pub use frame::{GroupedFrame, StreamFrame};

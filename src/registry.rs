@@ -32,12 +32,8 @@ impl Registry {
     /// # Errors
     /// `Invalid` when the format has a source already.
     pub(crate) fn add_source(&self, provider: Arc<dyn SourceProvider>) -> Result<()> {
-        add(
-            &self.sources,
-            provider.format().to_string(),
-            provider,
-            "source",
-        )
+        let format = provider.format().to_string();
+        add(&self.sources, &format, provider, "source")
     }
 
     /// Makes a sink known.
@@ -45,7 +41,8 @@ impl Registry {
     /// # Errors
     /// `Invalid` when the format has a sink already.
     pub(crate) fn add_sink(&self, provider: Arc<dyn SinkProvider>) -> Result<()> {
-        add(&self.sinks, provider.format().to_string(), provider, "sink")
+        let format = provider.format().to_string();
+        add(&self.sinks, &format, provider, "sink")
     }
 
     /// The source of `format`.
@@ -67,21 +64,16 @@ impl Registry {
     }
 }
 
-fn add<P: ?Sized>(
-    formats: &Formats<P>,
-    format: String,
-    provider: Arc<P>,
-    what: &str,
-) -> Result<()> {
+fn add<P: ?Sized>(formats: &Formats<P>, format: &str, provider: Arc<P>, what: &str) -> Result<()> {
     let mut formats = formats.write();
-    if formats.contains_key(&fold(&format)) {
+    if formats.contains_key(&fold(format)) {
         return Err(
             Error::invalid(format!("the format `{format}` has a {what} already"))
                 .with_option("format")
                 .with_hint("register it under another name"),
         );
     }
-    formats.insert(fold(&format), provider);
+    formats.insert(fold(format), provider);
     Ok(())
 }
 

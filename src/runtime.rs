@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use tokio::runtime::{Builder, Handle, Runtime};
 
@@ -97,19 +96,6 @@ impl Sink for KeepsRuntime {
     async fn write(&self, output: BatchOutput) -> Result<SinkCommit> {
         self.sink.write(output).await
     }
-}
-
-/// The schema without the marks that the planner puts on event times.
-pub(crate) fn without_metadata(schema: &arrow::datatypes::Schema) -> SchemaRef {
-    let fields = schema.fields().iter();
-    let fields: Vec<_> = fields
-        .map(|f| {
-            f.as_ref()
-                .clone()
-                .with_metadata(std::collections::HashMap::new())
-        })
-        .collect();
-    Arc::new(arrow::datatypes::Schema::new(fields))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ mod checkpoint;
 
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::dataframe::DataFrame;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
@@ -12,7 +12,7 @@ use highwater_connectors::foreach::{ForeachBatchSink, ForeachSink};
 use highwater_engine::{StartRequest, StreamingQuery};
 use tokio::runtime::Handle;
 
-use crate::runtime::{KeepsRuntime, without_metadata};
+use crate::runtime::KeepsRuntime;
 use crate::{
     BatchId, Error, ForeachWriter, OptionValue, Options, OutputMode, Result, Sink, SinkSpec,
     StreamFrame, StreamSession, Trigger,
@@ -294,5 +294,15 @@ fn result_schema(state: &SessionState, plan: &LogicalPlan) -> Result<SchemaRef> 
     let analyzed = state
         .analyzer()
         .execute_and_check(plan.clone(), options, |_, _| {})?;
-    Ok(without_metadata(analyzed.schema().as_arrow()))
+    Ok(without_marks(analyzed.schema().as_arrow()))
+}
+
+/// The schema without what the planner notes in it, such as which column is an event time.
+fn without_marks(schema: &Schema) -> SchemaRef {
+    let fields = schema.fields().iter().map(|field| {
+        let mut metadata = field.metadata().clone();
+        metadata.retain(|key, _| !key.starts_with("highwater."));
+        field.as_ref().clone().with_metadata(metadata)
+    });
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }

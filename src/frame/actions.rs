@@ -49,11 +49,6 @@ impl StreamFrame {
     ///
     /// # Errors
     /// As for [`collect`](Self::collect).
-    #[expect(
-        clippy::inherent_to_string,
-        clippy::wrong_self_convention,
-        reason = "DataFusion's name for it"
-    )]
     pub async fn to_string(self) -> Result<String> {
         self.must_be_batch("to_string")?;
         Ok(Box::pin(self.frame.to_string()).await?)

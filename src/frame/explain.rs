@@ -18,7 +18,7 @@ use super::StreamFrame;
 use crate::{Error, OutputMode, Result};
 
 impl StreamFrame {
-    /// The plans as a batch frame of `plan_type` and `plan`.
+    /// The plans as a batch frame of `plan_type` and `plan`; `verbose` adds the analyzed plan with its types.
     ///
     /// A streaming frame has a row `incremental_plan`: what one micro-batch runs, in the first output mode of
     /// update, append, complete that the query can be started in.
@@ -39,6 +39,7 @@ impl StreamFrame {
         let table = Arc::new(ExplainTable {
             plan,
             state,
+            verbose,
             schema: schema(),
         });
         let context = session.context();
@@ -57,12 +58,16 @@ fn schema() -> SchemaRef {
 struct ExplainTable {
     plan: LogicalPlan,
     state: SessionState,
+    verbose: bool,
     schema: SchemaRef,
 }
 
 impl ExplainTable {
     async fn rows(&self) -> Result<RecordBatch> {
         let mut rows = vec![("logical_plan", self.plan.display_indent().to_string())];
+        if self.verbose {
+            rows.push(("analyzed_plan", self.analyzed()?));
+        }
         rows.push(("incremental_plan", self.incremental().await?));
         let (types, plans): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
         let columns = vec![
@@ -70,6 +75,16 @@ impl ExplainTable {
             Arc::new(StringArray::from(plans)) as _,
         ];
         Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
+    }
+
+    fn analyzed(&self) -> Result<String> {
+        let options = self.state.config_options();
+        let plan = self.plan.clone();
+        let analyzed = self
+            .state
+            .analyzer()
+            .execute_and_check(plan, options, |_, _| {})?;
+        Ok(analyzed.display_indent_schema().to_string())
     }
 
     async fn incremental(&self) -> Result<String> {

@@ -202,7 +202,7 @@ struct ForOne<'a>(&'a DataType);
 
 impl Build<Box<dyn Accumulator>> for ForOne<'_> {
     fn build<G: Groups>(self, groups: G) -> Result<Box<dyn Accumulator>> {
-        Ok(Box::new(Single::new(groups, &[self.0.clone()])?))
+        Ok(Box::new(Single::new(groups, std::slice::from_ref(self.0))?))
     }
 }
 

@@ -47,7 +47,7 @@ fn rewrite_node(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
         expr.transform_up(|expr| {
             doubles::meet(expr, &schema).transform_data(|expr| rewrite(expr, &schema))
         })
-            .map(|new| new.update_data(|expr| name.restore(expr)))
+        .map(|new| new.update_data(|expr| name.restore(expr)))
     })?;
     if plan.transformed {
         plan.map_data(LogicalPlan::recompute_schema)

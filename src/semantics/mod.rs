@@ -14,6 +14,8 @@ mod casts;
 #[cfg(feature = "spark-functions")]
 mod decimal;
 #[cfg(feature = "spark-functions")]
+mod distinct;
+#[cfg(feature = "spark-functions")]
 mod doubles;
 #[cfg(feature = "spark-functions")]
 mod fold;

@@ -7,8 +7,8 @@ use datafusion::logical_expr::{Expr, ExprSchemable, Operator};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
-use super::{decimal, doubles};
 use super::operators::{self, Op, applies, is_text, text_becomes};
+use super::{decimal, doubles};
 
 /// Spark's operators in SQL.
 #[derive(Debug)]

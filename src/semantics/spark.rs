@@ -5,7 +5,7 @@ use std::sync::Arc;
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion_spark::SessionStateBuilderSpark;
 
-use super::{aggregates, analyzer::SparkRule, functions, planner::SparkPlanner};
+use super::{aggregates, analyzer::SparkRule, distinct, functions, planner::SparkPlanner};
 
 /// `state` with Spark's functions, operators, aggregates and settings.
 pub(super) fn install(state: SessionState) -> SessionState {
@@ -34,7 +34,7 @@ pub(super) fn install(state: SessionState) -> SessionState {
     builder
         .aggregate_functions()
         .get_or_insert_with(Vec::new)
-        .extend(aggregates::all());
+        .extend(aggregates::all().into_iter().chain(distinct::all()));
     if let Some(config) = builder.config().as_mut() {
         let options = config.options_mut();
         options.sql_parser.default_null_ordering = "nulls_min".to_string();

@@ -146,7 +146,10 @@ async fn operators_and_functions_answer_as_spark_does() {
         ("SELECT count(*) FROM t WHERE x < 2.5", "1"),
         ("SELECT count(*) FROM t WHERE x BETWEEN -0.5 AND 2.5", "1"),
         ("SELECT coalesce(x, 1.5) FROM t WHERE k IS NULL", "1.5"),
-        ("SELECT CASE WHEN k IS NULL THEN 0.5 ELSE x END FROM t WHERE k = 'b'", "NaN"),
+        (
+            "SELECT CASE WHEN k IS NULL THEN 0.5 ELSE x END FROM t WHERE k = 'b'",
+            "NaN",
+        ),
         ("SELECT approx_percentile_cont(v, 0.5) FROM t", "0"),
     ] {
         let found = answer(&ctx, sql).await;
@@ -155,6 +158,49 @@ async fn operators_and_functions_answer_as_spark_does() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[tokio::test]
+async fn expressions_built_in_rust_have_the_same_meaning() {
+    use datafusion::functions::expr_fn::concat;
+    use datafusion::functions_aggregate::expr_fn::{max, sum};
+    use datafusion::prelude::{col, lit};
+
+    let ctx = context(SqlSemantics::Spark);
+    table(&ctx).await;
+    let null = lit(ScalarValue::Utf8(None));
+    let expr = |e| async {
+        let frame = ctx.table("t").await?.filter(col("k").eq(lit("a")))?;
+        frame.select(vec![e])?.collect().await
+    };
+    for (e, expected) in [
+        (col("v") / lit(2), "3.5"),
+        (-col("v"), "-7"),
+        (concat(vec![col("k"), null.clone()]), "NULL"),
+        (col("x").eq(lit(-0.0)), "true"),
+    ] {
+        let name = e.to_string();
+        let rows = expr(e).await.expect("computed");
+        let value = ScalarValue::try_from_array(rows[0].column(0), 0).expect("a value");
+        assert_eq!(value.to_string(), expected, "{name}");
+    }
+    assert!(expr(col("v") * lit(i64::MAX)).await.is_err());
+    let aggregated = |e| async {
+        let frame = ctx.table("t").await?;
+        frame.aggregate(vec![], vec![e])?.collect().await
+    };
+    let rows = aggregated(max(col("x"))).await.expect("computed");
+    let value = ScalarValue::try_from_array(rows[0].column(0), 0).expect("a value");
+    assert_eq!(value.to_string(), "NaN");
+    let big = lit(i64::MAX - 6) * col("i") / lit(1_i64);
+    assert!(
+        aggregated(sum(datafusion::prelude::cast(
+            big,
+            arrow::datatypes::DataType::Int64
+        )))
+        .await
+        .is_err()
+    );
 }
 
 #[tokio::test]

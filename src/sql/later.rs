@@ -69,6 +69,14 @@ fn later(words: &[&str]) -> Option<Form> {
             "STREAMING QUERY",
             "use the handle that `start` gives, or `session.streams()`",
         ),
+        ["SESSION_WINDOW", "(", ..] => (
+            "session_window",
+            "this version groups by `window(ts, …)` only",
+        ),
+        ["WINDOW_TIME", "(", ..] => (
+            "window_time",
+            "take `window.end` instead, which is a microsecond later",
+        ),
         _ => return None,
     })
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use highwater::datafusion::arrow::array::RecordBatch;
+use highwater::datafusion::arrow::util::pretty::pretty_format_batches;
 use highwater::datafusion::assert_batches_eq;
 use highwater::datafusion::assert_batches_sorted_eq;
 use highwater::prelude::*;
@@ -321,8 +322,7 @@ async fn settings_are_set_in_sql_by_either_name() -> Result<()> {
         "SELECT name, value FROM information_schema.df_settings WHERE name LIKE 'highwater.%' AND name NOT LIKE '%location'",
     )
     .await?;
-    let text =
-        highwater::datafusion::arrow::util::pretty::pretty_format_batches(&shown)?.to_string();
+    let text = pretty_format_batches(&shown)?.to_string();
     for (name, value) in [
         ("multiple_watermark_policy", "max"),
         ("no_data_batches", "false"),
@@ -405,13 +405,24 @@ async fn a_panic_in_the_users_code_ends_only_its_own_query() -> Result<()> {
 
 #[tokio::test]
 async fn observed_figures_and_mapped_batches() -> Result<()> {
-    let session = StreamSession::new();
+    for semantics in [SqlSemantics::DataFusion, SqlSemantics::Spark] {
+        observe_and_map(semantics).await?;
+    }
+    Ok(())
+}
+
+async fn observe_and_map(semantics: SqlSemantics) -> Result<()> {
+    let session = StreamSession::builder().semantics(semantics).build()?;
     let pumps = pumps(&session)?;
     let query = pumps
         .to_frame()
         .observe(
             "seen",
-            [count_all().alias("n"), max(col("psi")).alias("high")],
+            [
+                count_all().alias("n"),
+                max(col("psi")).alias("high"),
+                sum(col("psi")),
+            ],
         )?
         .map_batches("pump STRING", |rows| async move { Ok(rows.project(&[1])?) })?
         .write_stream()
@@ -432,7 +443,10 @@ async fn observed_figures_and_mapped_batches() -> Result<()> {
     );
     let progress = query.last_progress().expect("a batch ran").json();
     let observed = progress.to_string();
-    assert!(observed.contains("\"seen\""), "{observed}");
+    assert!(
+        observed.contains("\"seen\"") && observed.contains("\"high\""),
+        "{observed}"
+    );
     query.stop().await
 }
 
@@ -480,11 +494,15 @@ async fn forms_of_later_versions_are_refused_by_name() -> Result<()> {
         "CREATE STREAMING TABLE t AS SELECT * FROM pumps",
         "CREATE UNBOUNDED EXTERNAL TABLE t (a INT) STORED AS csv LOCATION 'x'",
         "SELECT pump FROM pumps TABLESAMPLE (50 PERCENT)",
+        "SELECT count(*) FROM pumps GROUP BY session_window(ts, '5 seconds'), pump",
     ] {
         let error = session.sql(sql).await.expect_err(sql);
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{sql}: {error:?}");
     }
-    let error = session.sql("SELECT FROM WHERE").await.expect_err("no SQL");
+    let error = session
+        .sql("SELECT k FROM t GROUP k")
+        .await
+        .expect_err("no SQL");
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert!(error.position().is_some(), "{error:?}");
     Ok(())

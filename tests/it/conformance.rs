@@ -13,7 +13,7 @@ fn lists() -> Lists {
         &project("tests/conformance/not-yet.txt"),
         &project("docs/beyond-spark.md"),
     )
-    .unwrap()
+    .expect("both lists can be read")
 }
 
 fn all_cases() -> Selection {

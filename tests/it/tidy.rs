@@ -62,14 +62,17 @@ fn packages() -> Vec<Value> {
         ])
         .current_dir(root())
         .output()
-        .unwrap();
+        .expect("cargo runs");
     assert!(output.status.success(), "cargo metadata failed");
-    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
-    metadata["packages"].as_array().unwrap().clone()
+    let metadata: Value = serde_json::from_slice(&output.stdout).expect("metadata is JSON");
+    metadata["packages"]
+        .as_array()
+        .expect("a list of packages")
+        .clone()
 }
 
 fn text(value: &Value) -> &str {
-    value.as_str().unwrap()
+    value.as_str().expect("a string")
 }
 
 #[test]
@@ -166,9 +169,13 @@ fn rust_files() -> Vec<PathBuf> {
 
 fn files(folder: &Path, ends: &[&str]) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let name = path
+            .file_name()
+            .expect("a name")
+            .to_string_lossy()
+            .into_owned();
         if path.is_dir() {
             if name != "target" && !name.starts_with('.') {
                 found.extend(files(&path, ends));
@@ -187,7 +194,7 @@ fn read(path: &Path) -> String {
 
 /// Files that hold nothing but tests.
 fn is_test(path: &Path) -> bool {
-    let path = path.strip_prefix(root()).unwrap();
+    let path = path.strip_prefix(root()).expect("a file of the project");
     let is = |name: &str| path.components().any(|part| part.as_os_str() == name);
     is("tests") || is("benches") || path.ends_with("tests.rs")
 }

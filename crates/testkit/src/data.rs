@@ -25,7 +25,7 @@ const LINES: usize = 60;
 /// Every file of the data set.
 #[must_use]
 pub fn files() -> Vec<DataFile> {
-    let mut files = retail(&mut Rng::new(20_240_501));
+    let mut files = retail_days(DAYS, LINES, 20_240_501);
     files.push(DataFile {
         path: "sensors/sensordata.csv".into(),
         text: sensors(&mut Rng::new(20_240_502)),
@@ -52,22 +52,26 @@ const ARTICLES: [(&str, &str, i64); 12] = [
 const COUNTRIES: [&str; 5] = ["Norway", "Portugal", "Ireland", "Austria", "Estonia"];
 
 /// One CSV a day: `InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country`.
-fn retail(rng: &mut Rng) -> Vec<DataFile> {
+///
+/// `lines` is the number of lines a day has; the same seed gives the same files.
+#[must_use]
+pub fn retail_days(number: u64, lines: usize, seed: u64) -> Vec<DataFile> {
+    let mut rng = Rng::new(seed);
     let mut invoice = 700_000;
-    days(DAYS)
+    days(number)
         .map(|day| DataFile {
             path: format!("retail/by-day/{day}.csv"),
-            text: retail_day(rng, day, &mut invoice),
+            text: retail_day(&mut rng, day, lines, &mut invoice),
         })
         .collect()
 }
 
-fn retail_day(rng: &mut Rng, day: NaiveDate, invoice: &mut u32) -> String {
+fn retail_day(rng: &mut Rng, day: NaiveDate, lines: usize, invoice: &mut u32) -> String {
     let mut text = String::from(
         "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n",
     );
     let mut buyer = Buyer::new(rng);
-    for line in 0..LINES {
+    for line in 0..lines {
         if rng.chance(25) {
             *invoice += 1;
             buyer = Buyer::new(rng);
@@ -77,7 +81,7 @@ fn retail_day(rng: &mut Rng, day: NaiveDate, invoice: &mut u32) -> String {
             true => ("C", -rng.between(1, 4)),
             false => ("", rng.between(1, 25)),
         };
-        let minute = 8 * 60 + line * 9;
+        let minute = 8 * 60 + line * 540 / lines;
         let Buyer { id, country } = &buyer;
         append(
             &mut text,

@@ -16,7 +16,7 @@
 //! use highwater_testkit::{TestStream, row};
 //!
 //! # async fn example() -> highwater::Result<()> {
-//! let session = StreamSession::new();
+//! let session = highwater_testkit::script::session()?;
 //! let words = MemoryStream::new(&session, "word STRING")?;
 //! let counts = words.to_frame().group_by([col("word")]).count()?;
 //! TestStream::new(counts, OutputMode::Update)?
@@ -47,3 +47,8 @@ pub use highwater_core::testing::ManualClock;
 pub use script::TestStream;
 pub use sink::CollectingSink;
 pub use value::{Row, Value};
+
+/// The programs of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -9,6 +9,10 @@
 //!    restart
 //! 1 of 1 rows are missing [['a', 2]], 2 came too many [['a', 1], ['b', 1]]
 //! ```
+//!
+//! Rows are added when the next step needs them, so that a step which lets the sink fail is in time.
+//! All adds between two `process` are one micro-batch when the session runs on the test's own thread:
+//! [`session`].
 
 use std::fmt::{self, Debug};
 
@@ -22,20 +26,48 @@ use crate::harness::Harness;
 use crate::sink::INJECTED;
 use crate::value::{Row, show};
 
+/// A session whose queries share the thread of the test: between two awaits of the test nothing runs,
+/// so that several adds are one micro-batch.
+///
+/// # Errors
+/// When the session is refused.
+///
+/// # Panics
+/// Outside a tokio runtime.
+pub fn session() -> Result<StreamSession> {
+    StreamSession::builder()
+        .runtime(tokio::runtime::Handle::current())
+        .build()
+}
+
 /// A streaming frame and the script it is put through.
 #[derive(Debug)]
 #[must_use = "a script does nothing until `run`"]
 pub struct TestStream {
     harness: Harness,
     steps: Vec<Step>,
+    /// Adds that no step has needed yet.
+    waiting: Adds,
+}
+
+/// What is to be added, in order.
+#[derive(Default)]
+struct Adds(Vec<Act>);
+
+impl Debug for Adds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} adds", self.0.len())
+    }
 }
 
 type Act = Box<dyn FnOnce() -> Result<()> + Send>;
 
 /// One step of a script.
 enum Step {
-    /// Something done to the test's own things: what it is called, and how it is done.
-    Do(String, Act),
+    /// Rows for a stream: what it is called, and how it is done.
+    Add(String, Act),
+    /// Time passes: what it is called, and how it is done.
+    Advance(String, Act),
     Process,
     CheckNew(Vec<Row>),
     CheckLast(Vec<Row>, Order),
@@ -60,6 +92,7 @@ impl TestStream {
         Ok(Self {
             harness: Harness::new(frame, mode)?,
             steps: Vec::new(),
+            waiting: Adds::default(),
         })
     }
 
@@ -77,22 +110,30 @@ impl TestStream {
         let rows: Vec<R> = rows.into_iter().collect();
         let name = format!("add_data {rows:?}");
         let stream = stream.clone();
-        self.act(name, move || stream.add_data(rows).map(drop))
+        self.then(Step::Add(
+            name,
+            Box::new(move || stream.add_data(rows).map(drop)),
+        ))
     }
 
     /// A RecordBatch becomes available to a stream.
     pub fn add_batch(self, stream: &MemoryStream, rows: RecordBatch) -> Self {
         let name = format!("add_batch of {} rows", rows.num_rows());
         let stream = stream.clone();
-        self.act(name, move || stream.add_batch(rows).map(drop))
+        self.then(Step::Add(
+            name,
+            Box::new(move || stream.add_batch(rows).map(drop)),
+        ))
     }
 
     /// Time passes on the session's clock.
     pub fn advance_clock(self, clock: &ManualClock, by: &str) -> Self {
         let (clock, by) = (clock.clone(), by.to_owned());
-        self.act(format!("advance_clock {by}"), move || {
-            clock.advance(by.as_str())
-        })
+        let name = format!("advance_clock {by}");
+        self.then(Step::Advance(
+            name,
+            Box::new(move || clock.advance(by.as_str())),
+        ))
     }
 
     /// Starts the query if need be and runs it until all that was added has been processed.
@@ -150,10 +191,6 @@ impl TestStream {
         self.harness.stop().await
     }
 
-    fn act(self, name: String, act: impl FnOnce() -> Result<()> + Send + 'static) -> Self {
-        self.then(Step::Do(name, Box::new(act)))
-    }
-
     fn then(mut self, step: Step) -> Self {
         self.steps.push(step);
         self
@@ -161,8 +198,15 @@ impl TestStream {
 
     async fn step(&mut self, step: Step) -> std::result::Result<(), String> {
         match step {
-            Step::Do(_, act) => act().map_err(told),
-            Step::Process => self.harness.process().await.map_err(told),
+            Step::Add(_, act) => {
+                self.waiting.0.push(act);
+                Ok(())
+            }
+            Step::Advance(_, act) => self.add().and_then(|()| act()).map_err(told),
+            Step::Process => {
+                self.add().map_err(told)?;
+                self.harness.process().await.map_err(told)
+            }
             Step::Crash => {
                 self.harness.sink().fail_at(1);
                 self.fails_with(INJECTED).await
@@ -181,7 +225,12 @@ impl TestStream {
         }
     }
 
+    fn add(&mut self) -> Result<()> {
+        self.waiting.0.drain(..).try_for_each(|add| add())
+    }
+
     async fn fails_with(&mut self, words: &str) -> std::result::Result<(), String> {
+        self.add().map_err(told)?;
         let Err(error) = self.harness.process().await else {
             return Err("expected an error, none came".into());
         };
@@ -218,7 +267,7 @@ fn failure(names: &[String], at: usize, wrong: &str) -> Error {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Do(name, _) => f.write_str(name),
+            Self::Add(name, _) | Self::Advance(name, _) => f.write_str(name),
             Self::Process => f.write_str("process"),
             Self::CheckNew(rows) => write!(f, "check_new {}", all(rows)),
             Self::CheckLast(rows, Order::Any) => write!(f, "check_last {}", all(rows)),
@@ -254,7 +303,7 @@ mod tests {
 
     #[tokio::test]
     async fn counts_survive_a_crash_and_a_restart() -> Result<()> {
-        let session = StreamSession::new();
+        let session = session()?;
         let words = MemoryStream::new(&session, "word STRING")?;
         counts(&words)?
             .add_data(&words, [("a",), ("b",), ("a",)])
@@ -274,7 +323,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_failure_shows_the_script_and_the_step() -> Result<()> {
-        let session = StreamSession::new();
+        let session = session()?;
         let words = MemoryStream::new(&session, "word STRING")?;
         let script = counts(&words)?
             .add_data(&words, [("a",)])

@@ -1,7 +1,6 @@
 //! Whole queries: sources and sinks of the tests around the real plan, checkpoint and loop.
 
 mod failing;
-mod lat;
 mod lifecycle;
 mod recovery;
 pub(crate) mod support;

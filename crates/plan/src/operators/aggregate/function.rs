@@ -121,7 +121,7 @@ impl Function {
     /// first ids had before.
     pub(super) fn finish(&mut self, old: &[(Touched, Vec<ArrayRef>)]) -> Result<Vec<ArrayRef>> {
         let delta = self.delta.state(EmitTo::All)?;
-        let delta = self.declared(delta)?;
+        let delta = self.declared(&delta)?;
         if !self.merges_at_end || old.is_empty() {
             return Ok(delta);
         }
@@ -138,7 +138,7 @@ impl Function {
             merge(&mut *self.merged, &part, all)?;
         }
         let state = self.merged.state(EmitTo::All)?;
-        self.declared(state)
+        self.declared(&state)
     }
 
     /// The values of `rows` records whose state is in `states` (the value columns of the table).
@@ -154,7 +154,7 @@ impl Function {
     }
 
     /// The state in the types that were declared for it (nested fields may be named otherwise).
-    fn declared(&self, state: Vec<ArrayRef>) -> Result<Vec<ArrayRef>> {
+    fn declared(&self, state: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
         state
             .iter()
             .zip(&self.state_fields)

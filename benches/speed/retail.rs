@@ -1,19 +1,15 @@
 //! Retail by day, one file a trigger, against DataFusion reading the same files in one batch.
 //!
-//! Run with `cargo bench --bench retail -- [DIR]`, where DIR holds one CSV a day; without it a data
-//! set of the same shape is generated (305 days). Bar: at least a third of the rows per second that
+//! The folder holds one CSV a day; without one a data set of the same shape is generated (305 days).
+//! Bar: at least a third of the rows per second that
 //! DataFusion's batch reaches, warm cache, no checkpoint, update mode.
 
-mod support;
+use std::path::Path;
 
-use std::path::{Path, PathBuf};
-
+use crate::support::{median, now, report};
+use highwater::datafusion::arrow::array::Int64Array;
 use highwater::datafusion::prelude::CsvReadOptions;
 use highwater::prelude::*;
-use support::{median, now, report};
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const RUNS: usize = 5;
 const SCHEMA: &str = "invoiceno STRING, stockcode STRING, description STRING, quantity BIGINT, \
@@ -21,18 +17,17 @@ const SCHEMA: &str = "invoiceno STRING, stockcode STRING, description STRING, qu
 const QUERY: &str = "SELECT customerid, date_trunc('day', invoicedate) AS day, \
     sum(quantity * unitprice) AS spent, count(*) AS lines FROM retail GROUP BY customerid, date_trunc('day', invoicedate)";
 
-fn main() -> highwater::Result<()> {
-    let generated;
-    let dir = match std::env::args().skip(1).find(|a| !a.starts_with("--")) {
-        Some(dir) => PathBuf::from(dir),
-        None => {
-            generated = tempfile::tempdir()?;
-            highwater_testkit::data::write_retail(generated.path(), 305, 1_700, 7)?;
-            generated.path().to_path_buf()
-        }
-    };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(compare(&dir))
+pub(crate) async fn against_batch(dir: Option<&Path>) -> highwater::Result<()> {
+    if let Some(dir) = dir {
+        return compare(dir).await;
+    }
+    let generated = tempfile::tempdir()?;
+    let folder = generated.path().join("retail/by-day");
+    std::fs::create_dir_all(&folder)?;
+    for file in highwater_testkit::data::retail_days(305, 1_777, 7) {
+        std::fs::write(generated.path().join(&file.path), &file.text)?;
+    }
+    compare(&folder).await
 }
 
 async fn compare(dir: &Path) -> highwater::Result<()> {
@@ -48,9 +43,23 @@ async fn compare(dir: &Path) -> highwater::Result<()> {
     }
     let (batch, stream) = (median(&mut batch), median(&mut stream));
     println!("{rows} rows in {} files", std::fs::read_dir(dir)?.count());
-    println!("{:<72} {:>9.0} rows/s", "DataFusion, one batch over all files", rows as f64 / batch);
-    println!("{:<72} {:>9.0} rows/s", "Highwater, one file a trigger, update mode", rows as f64 / stream);
-    report("rows per second against the batch", batch / stream, "×", false, 1.0 / 3.0);
+    println!(
+        "{:<72} {:>9.0} rows/s",
+        "DataFusion, one batch over all files",
+        rows as f64 / batch
+    );
+    println!(
+        "{:<72} {:>9.0} rows/s",
+        "Highwater, one file a trigger, update mode",
+        rows as f64 / stream
+    );
+    report(
+        "rows per second against the batch",
+        batch / stream,
+        "×",
+        false,
+        1.0 / 3.0,
+    );
     Ok(())
 }
 
@@ -59,12 +68,15 @@ async fn batch_seconds(dir: &Path) -> highwater::Result<(f64, i64)> {
     let session = StreamSession::new();
     let schema = highwater::parse_schema(SCHEMA)?;
     let options = CsvReadOptions::new().schema(&schema).has_header(true);
-    session.context().register_csv("retail", dir.to_string_lossy(), options).await?;
+    session
+        .context()
+        .register_csv("retail", dir.to_string_lossy(), options)
+        .await?;
     let start = now();
     let answer = session.context().sql(QUERY).await?.collect().await?;
     let seconds = start.elapsed().as_secs_f64();
     let lines = answer.iter().map(|b| {
-        let counts = b.column(3).as_any().downcast_ref::<highwater::datafusion::arrow::array::Int64Array>();
+        let counts = b.column(3).as_any().downcast_ref::<Int64Array>();
         counts.map_or(0, |c| c.values().iter().sum::<i64>())
     });
     Ok((seconds, lines.sum()))

@@ -1,11 +1,23 @@
 //! Shared by the benchmarks: a pinned core, the process CPU clock, medians, one line a figure.
 
+use std::future::Future;
 use std::time::Instant;
+
+use highwater::Result;
+
+/// Runs `work` on a runtime of its own, whose threads start on the cores this thread may use.
+pub(crate) fn block_on(work: impl Future<Output = Result<()>>) -> Result<()> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?
+        .block_on(work)
+}
 
 /// Keeps this process, and the threads it starts from now on, on one core.
 ///
 /// Does nothing where the system has no such call.
-pub fn pin_to_one_core() {
+pub(crate) fn pin_to_one_core() {
     #[cfg(target_os = "linux")]
     // SAFETY: a zeroed `cpu_set_t` is the empty set, and the pointer is to a live local of that size.
     unsafe {
@@ -17,8 +29,11 @@ pub fn pin_to_one_core() {
 
 /// CPU seconds that all threads of this process have used.
 #[must_use]
-pub fn cpu_seconds() -> f64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+pub(crate) fn cpu_seconds() -> f64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: the pointer is to a live local of the type the call fills.
     unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
@@ -27,26 +42,33 @@ pub fn cpu_seconds() -> f64 {
 /// Wall time, for latencies; the library itself is given its clock.
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 #[must_use]
-pub fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
 /// The value in the middle.
 #[must_use]
-pub fn median(values: &mut [f64]) -> f64 {
+pub(crate) fn median(values: &mut [f64]) -> f64 {
     quantile(values, 0.5)
 }
 
 /// The value below which the share `q` of the values lies.
 #[must_use]
-pub fn quantile(values: &mut [f64], q: f64) -> f64 {
+pub(crate) fn quantile(values: &mut [f64], q: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     values[((values.len() - 1) as f64 * q).round() as usize]
 }
 
 /// Prints one figure beside its bar.
-pub fn report(what: &str, figure: f64, unit: &str, at_most: bool, bar: f64) {
-    let met = if at_most { figure <= bar } else { figure >= bar };
+pub(crate) fn report(what: &str, figure: f64, unit: &str, at_most: bool, bar: f64) {
+    let met = if at_most {
+        figure <= bar
+    } else {
+        figure >= bar
+    };
     let sign = if at_most { "≤" } else { "≥" };
-    println!("{what:<72} {figure:>9.2} {unit:<4} bar {sign} {bar} {unit}  {}", if met { "met" } else { "MISSED" });
+    println!(
+        "{what:<72} {figure:>9.2} {unit:<4} bar {sign} {bar} {unit}  {}",
+        if met { "met" } else { "MISSED" }
+    );
 }
