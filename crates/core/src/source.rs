@@ -66,6 +66,9 @@ pub trait Source: Debug + Send + Sync {
     }
 
     /// Comes back when there may be data; an idle query sleeps on it.
+    ///
+    /// The engine keeps the future, not polled, while it calls the other methods: it must not wait
+    /// for a lock that they take.
     async fn changed(&self);
 }
 

@@ -62,7 +62,8 @@ impl Change {
         let source = &self.source;
         let waiting = self.waiting.get_or_insert_with(|| {
             let source = Arc::clone(source);
-            async move { source.changed().await }.boxed()
+            // Without a budget: a future that is put off with a lock in its hand would stop the loop.
+            tokio::task::unconstrained(async move { source.changed().await }).boxed()
         });
         let polled = waiting.poll_unpin(cx);
         if polled.is_ready() {

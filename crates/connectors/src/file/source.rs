@@ -275,16 +275,17 @@ impl Source for FileStreamSource {
         Ok(())
     }
 
+    /// Never waits for the state: the engine keeps this future unpolled while it asks for offsets, and
+    /// a place in the queue for a lock would then stop that for ever.
     async fn changed(&self) {
-        let due = {
-            let state = self.state.lock().await;
-            match state.listed {
-                Some(listed) if state.is_read_up() => {
-                    listed.plus(self.shared.options.poll_interval)
-                }
-                _ => return,
-            }
+        let due = match self.state.try_lock() {
+            Ok(state) if state.is_read_up() => state.listed,
+            // Who holds the state is about to list, or to read what was found.
+            _ => None,
         };
-        self.clock.sleep_until(due).await;
+        if let Some(listed) = due {
+            let due = listed.plus(self.shared.options.poll_interval);
+            self.clock.sleep_until(due).await;
+        }
     }
 }

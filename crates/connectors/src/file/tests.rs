@@ -991,3 +991,31 @@ async fn a_partition_that_comes_later_does_not_go_unnoticed() {
     let error = world.all(&source).await.expect_err("a new column");
     assert_eq!(error.column(), Some("k"));
 }
+
+#[tokio::test]
+async fn a_change_that_is_kept_unpolled_never_stops_the_next_question() {
+    let world = World::new();
+    world.write("1.csv", 1, "1\n");
+    let source = world.csv("n int", [("pollInterval", "20 ms")]).await;
+    let source = source.expect("opened");
+    let (all, start) = (ReadLimit::All, at(-1));
+    let pin = source.latest_offset(&start, &all, None).await.expect("pin");
+    // Tokio lets a task do 128 things at a time: put the poll of `changed()` at every place among them.
+    for used in 0..130 {
+        tokio::task::yield_now().await;
+        for _ in 0..used {
+            tokio::task::consume_budget().await;
+        }
+        let mut changed = source.changed();
+        drop(futures::poll!(changed.as_mut()));
+        let mut question = source.latest_offset(&start, &all, Some(&pin));
+        let mut answer = futures::poll!(question.as_mut());
+        for _ in 0..3 {
+            if answer.is_pending() {
+                tokio::task::yield_now().await;
+                answer = futures::poll!(question.as_mut());
+            }
+        }
+        assert!(answer.is_ready(), "after {used} other things");
+    }
+}
