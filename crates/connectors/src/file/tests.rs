@@ -1007,7 +1007,7 @@ async fn a_change_that_is_kept_unpolled_never_stops_the_next_question() {
             tokio::task::consume_budget().await;
         }
         let mut changed = source.changed();
-        drop(futures::poll!(changed.as_mut()));
+        let _ = futures::poll!(changed.as_mut());
         let mut question = source.latest_offset(&start, &all, Some(&pin));
         let mut answer = futures::poll!(question.as_mut());
         for _ in 0..3 {
