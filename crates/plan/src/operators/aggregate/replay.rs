@@ -1,4 +1,4 @@
-//! For tests and benchmarks: a table whose rows are put in trigger by trigger, and a query over it made
+//! For tests: a table whose rows are put in trigger by trigger, and a query over it made
 //! incremental the way a streaming query is.
 
 use std::fmt;
