@@ -3,8 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::array::{ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
+use highwater::datafusion;
+use highwater::datafusion::logical_expr::{Accumulator, Volatility, create_udaf};
+use highwater::datafusion::scalar::ScalarValue;
 use highwater::prelude::*;
 use highwater::{ErrorKind, Result, SqlSemantics};
 use highwater_testkit::conformance::compare::difference;
@@ -212,4 +215,69 @@ async fn stream(
     }
     harness.stop().await?;
     Ok(fold_updates(&updates, call.keys))
+}
+
+/// A sum of the user's own that does not look at DISTINCT.
+#[derive(Debug, Default)]
+struct PlainSum(i64);
+
+impl Accumulator for PlainSum {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> datafusion::error::Result<()> {
+        self.0 += values[0]
+            .as_primitive::<Int64Type>()
+            .iter()
+            .flatten()
+            .sum::<i64>();
+        Ok(())
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> datafusion::error::Result<()> {
+        self.update_batch(states)
+    }
+
+    fn state(&mut self) -> datafusion::error::Result<Vec<ScalarValue>> {
+        Ok(vec![self.evaluate()?])
+    }
+
+    fn evaluate(&mut self) -> datafusion::error::Result<ScalarValue> {
+        Ok(ScalarValue::from(self.0))
+    }
+
+    fn size(&self) -> usize {
+        size_of::<Self>()
+    }
+}
+
+#[tokio::test]
+async fn a_function_that_does_not_heed_distinct_is_refused_with_it() -> Result<()> {
+    let session = StreamSession::new();
+    session.context().register_udaf(create_udaf(
+        "plain_sum",
+        vec![DataType::Int64],
+        Arc::new(DataType::Int64),
+        Volatility::Immutable,
+        Arc::new(|_| Ok(Box::new(PlainSum::default()))),
+        Arc::new(vec![DataType::Int64]),
+    ));
+    let numbers = MemoryStream::new(&session, "v BIGINT")?;
+    numbers.to_frame().create_or_replace_temp_view("numbers")?;
+    for (call, starts) in [("plain_sum(v)", true), ("plain_sum(DISTINCT v)", false)] {
+        let frame = session.sql(&format!("SELECT {call} FROM numbers")).await?;
+        let writer = frame.write_stream().output_mode(OutputMode::Update);
+        match writer.format("noop").start().await {
+            Ok(query) => {
+                assert!(starts, "{call}");
+                query.stop().await?;
+            }
+            Err(error) => {
+                assert!(!starts, "{call}: {error}");
+                assert_eq!(error.kind(), ErrorKind::Unsupported);
+                assert!(
+                    error.message().contains("does not heed DISTINCT"),
+                    "{error}"
+                );
+            }
+        }
+    }
+    Ok(())
 }

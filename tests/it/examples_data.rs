@@ -1,4 +1,6 @@
 //! The examples' queries over the bundled data give DataFusion's batch figures over the same files.
+//!
+//! `HIGHWATER_RETAIL` and `HIGHWATER_SENSORS` name other folders with files of the same columns.
 
 use highwater::Result;
 use highwater::datafusion::arrow::datatypes::{DataType, Field, Schema, TimeUnit};
@@ -16,6 +18,10 @@ mod sensors;
 
 const RETAIL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/retail/by-day");
 const SENSORS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/sensors");
+
+fn folder(variable: &str, bundled: &str) -> String {
+    std::env::var(variable).unwrap_or_else(|_| bundled.to_owned())
+}
 
 async fn streamed(frame: StreamFrame, mode: OutputMode) -> Result<Vec<Row>> {
     let mut harness = Harness::new(frame, mode)?.with_trigger(Trigger::AvailableNow);
@@ -50,7 +56,8 @@ async fn retail_spending_is_the_batch_answer() -> Result<()> {
         ("country", DataType::Utf8View),
     ]);
     let files = CsvReadOptions::new().has_header(true).schema(&schema);
-    context.register_csv("retail", RETAIL, files).await?;
+    let folder = folder("HIGHWATER_RETAIL", RETAIL);
+    context.register_csv("retail", &folder, files).await?;
     let expected = batch(
         &context,
         "SELECT customerid, date_trunc('day', invoicedate) AS day,
@@ -58,7 +65,7 @@ async fn retail_spending_is_the_batch_answer() -> Result<()> {
          FROM retail GROUP BY 1, 2",
     )
     .await?;
-    let frame = retail::spending(&StreamSession::new(), RETAIL).await?;
+    let frame = retail::spending(&StreamSession::new(), &folder).await?;
     assert_same(&expected, &streamed(frame, OutputMode::Complete).await?);
     Ok(())
 }
@@ -76,8 +83,9 @@ async fn sensor_figures_are_the_batch_answer() -> Result<()> {
     }
     let schema = schema(&columns);
     let files = CsvReadOptions::new().has_header(false).schema(&schema);
+    let folder = folder("HIGHWATER_SENSORS", SENSORS);
     context
-        .register_csv("readings", &format!("{SENSORS}/sensordata.csv"), files)
+        .register_csv("readings", &format!("{folder}/sensordata.csv"), files)
         .await?;
     let alerts = batch(
         &context,
@@ -90,7 +98,7 @@ async fn sensor_figures_are_the_batch_answer() -> Result<()> {
          FROM readings GROUP BY 1, 2",
     )
     .await?;
-    let readings = sensors::readings(&StreamSession::new(), SENSORS).await?;
+    let readings = sensors::readings(&StreamSession::new(), &folder).await?;
     let alerting = sensors::alerts(readings.clone())?;
     assert_same(&alerts, &streamed(alerting, OutputMode::Append).await?);
     let counting = sensors::daily(readings)?;

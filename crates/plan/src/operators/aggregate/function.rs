@@ -15,7 +15,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, new_empty_array};
+use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, new_empty_array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, FieldRef, Schema};
 use datafusion::common::Result;
@@ -64,6 +64,9 @@ impl Function {
             .map(|arg| arg.data_type(input))
             .collect::<Result<_>>()?;
         let make = maker(expr, &types, &state_fields)?;
+        if expr.is_distinct() && !heeds_distinct(make, expr, &types) {
+            return Err(ignores_distinct(expr).into());
+        }
         Ok(Self {
             expr: Arc::clone(expr),
             columns: first..first + state_fields.len(),
@@ -239,6 +242,40 @@ fn keeps_to(
                 .zip(state_fields)
                 .all(|(column, field)| same_shape(column.data_type(), field.data_type()))
     })
+}
+
+/// False when a DISTINCT call answers otherwise because a value comes twice: then the function does not look
+/// at the word, as some of the user's own may not. True also where that cannot be tried.
+fn heeds_distinct(make: Maker, expr: &Arc<AggregateFunctionExpr>, args: &[DataType]) -> bool {
+    let answer = |rows: &[i64]| -> Result<ArrayRef> {
+        let numbers: ArrayRef = Arc::new(Int64Array::from(rows.to_vec()));
+        // Only the first argument varies: the others are parameters.
+        let first: ArrayRef = Arc::new(Int64Array::from(vec![rows[0]; rows.len()]));
+        let args: Vec<ArrayRef> = args
+            .iter()
+            .enumerate()
+            .map(|(i, arg)| Ok(cast(if i == 0 { &numbers } else { &first }, arg)?))
+            .collect::<Result<_>>()?;
+        let mut accumulator = make(expr)?;
+        accumulator.update_batch(&args, &vec![0; rows.len()], None, 1)?;
+        accumulator.evaluate(EmitTo::All)
+    };
+    let alike = |once: &[i64], twice: &[i64]| match (answer(once), answer(twice)) {
+        (Ok(once), Ok(twice)) => *once == *twice,
+        _ => true,
+    };
+    // A list of two values may come in any order; a mean shows nothing with one value.
+    let number = expr.field().data_type().is_numeric();
+    alike(&[2], &[2, 2]) && (!number || alike(&[2, 0], &[2, 2, 0]))
+}
+
+fn ignores_distinct(expr: &AggregateFunctionExpr) -> Error {
+    let name = expr.fun().name();
+    Error::unsupported(format!("`{name}` does not heed DISTINCT"))
+        .with_operator("aggregate")
+        .with_hint(format!(
+            "take the distinct rows first: SELECT {name}(x) FROM (SELECT DISTINCT …)"
+        ))
 }
 
 /// True when two types differ at most in the names and nullability of nested fields.
