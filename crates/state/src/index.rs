@@ -1,20 +1,24 @@
-//! The index from a key's hash to its slot: many small open-addressing tables, split as they grow.
+//! The index from a key's hash to its slot: many small hash tables of buckets, split as they grow.
 //!
 //! ```text
 //!  tag (32 bits of the hash)
-//!  ├─ top bits ──► directory ──► sub-table        as many bits as the directory is deep
-//!  └─ low bits ─────────────────► home position   then the next ones, until an empty entry
+//!  ├─ top bits ──► directory ──► sub-table      as many bits as the directory is deep
+//!  └─ low bits ─────────────────► home bucket   then the next ones, while they are full
 //! ```
 //!
-//! An entry is `tag << 32 | slot + 1`; zero is empty. A sub-table that is full is split in two by one
-//! more bit of the tag (extendible hashing), up to [`MAX_DEPTH`] bits; only then does it double. So growth rehashes one small sub-table and never the whole index.
+//! A bucket is a cache line of eight tags and their slots; all eight are compared at once, so that a
+//! search nearly always ends in its first bucket and never waits for a mispredicted branch. A sub-table
+//! that is full is split in two by one more bit of the tag (extendible hashing), up to [`MAX_DEPTH`]
+//! bits; only then does it double. So growth rehashes one small sub-table and never the whole index.
 
 use crate::pages::prefetch;
 
-/// Entries of the first sub-table.
-const FIRST_ENTRIES: usize = 64;
-/// A sub-table with so many entries is split rather than doubled.
-const SPLIT_ENTRIES: usize = 2048;
+/// Entries of a bucket.
+const LANES: usize = 8;
+/// Buckets of the first sub-table.
+const FIRST_BUCKETS: usize = 8;
+/// A sub-table with so many buckets is split rather than doubled.
+const SPLIT_BUCKETS: usize = 256;
 /// The depth at which sub-tables are no longer split: there are at most 1024.
 const MAX_DEPTH: u32 = 10;
 
@@ -30,18 +34,27 @@ pub(crate) struct SlotIndex {
 
 #[derive(Debug)]
 struct SubTable {
-    /// A power of two of them.
-    entries: Vec<u64>,
+    /// A power of two of them. A bucket that an entry was not put into for want of room is full.
+    buckets: Vec<Bucket>,
     len: usize,
     /// The top bits that all its tags share.
     depth: u32,
+}
+
+/// A cache line of entries: those in use come first.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+struct Bucket {
+    tags: [u32; LANES],
+    /// Each is the slot plus one; zero is empty.
+    slots: [u32; LANES],
 }
 
 impl SlotIndex {
     pub(crate) fn new() -> Self {
         Self {
             directory: vec![0],
-            sub_tables: vec![SubTable::with_entries(FIRST_ENTRIES, 0)],
+            sub_tables: vec![SubTable::with_buckets(FIRST_BUCKETS, 0)],
             depth: 0,
             len: 0,
         }
@@ -54,8 +67,8 @@ impl SlotIndex {
 
     /// Bytes it takes.
     pub(crate) fn memory_bytes(&self) -> usize {
-        let entries: usize = self.sub_tables.iter().map(|t| t.entries.capacity()).sum();
-        entries * size_of::<u64>()
+        let buckets: usize = self.sub_tables.iter().map(|t| t.buckets.capacity()).sum();
+        buckets * size_of::<Bucket>()
             + self.directory.capacity() * size_of::<u32>()
             + self.sub_tables.capacity() * size_of::<SubTable>()
     }
@@ -66,22 +79,37 @@ impl SlotIndex {
         let table = self.sub_table(tag);
         let mut at = table.home(tag);
         loop {
-            let entry = table.entries[at];
-            if entry == 0 {
-                return None;
+            let bucket = &table.buckets[at];
+            if let Some(slot) = bucket.slots_of(tag).find(|slot| same(*slot)) {
+                return Some(slot);
             }
-            if tag_of(entry) == tag && same(slot_of(entry)) {
-                return Some(slot_of(entry));
+            if !bucket.is_full() {
+                return None;
             }
             at = table.after(at);
         }
     }
 
-    /// Fetches the entry where a search for `tag` begins into the cache.
+    /// Calls `each` with the place of each tag and the slot that is probably the one sought, found
+    /// without a branch; where there is none it is some other, or one that was never allocated.
+    #[inline]
+    pub(crate) fn probable(&self, tags: &[u32], mut each: impl FnMut(usize, u32)) {
+        let tags = tags.iter().enumerate();
+        match &self.sub_tables[..] {
+            [only] => {
+                let buckets = &only.buckets[..];
+                let last = buckets.len() - 1;
+                tags.for_each(|(at, tag)| each(at, buckets[*tag as usize & last].probable(*tag)));
+            }
+            _ => tags.for_each(|(at, tag)| each(at, self.sub_table(*tag).probable(*tag))),
+        }
+    }
+
+    /// Fetches the bucket where a search for `tag` begins into the cache.
     #[inline]
     pub(crate) fn prefetch(&self, tag: u32) {
         let table = self.sub_table(tag);
-        prefetch(&table.entries[table.home(tag)]);
+        prefetch(&table.buckets[table.home(tag)]);
     }
 
     /// Puts in a slot that is not there yet.
@@ -90,14 +118,14 @@ impl SlotIndex {
             self.grow(tag);
         }
         let at = self.directory[self.directory_index(tag)] as usize;
-        self.sub_tables[at].insert(entry(tag, slot));
+        self.sub_tables[at].insert(tag, slot);
         self.len += 1;
     }
 
     /// Takes a slot out; true when it was there.
     pub(crate) fn remove(&mut self, tag: u32, slot: u32) -> bool {
         let at = self.directory[self.directory_index(tag)] as usize;
-        let removed = self.sub_tables[at].remove(entry(tag, slot));
+        let removed = self.sub_tables[at].remove(tag, slot);
         self.len -= usize::from(removed);
         removed
     }
@@ -115,7 +143,7 @@ impl SlotIndex {
     fn grow(&mut self, tag: u32) {
         let at = self.directory[self.directory_index(tag)];
         let table = &mut self.sub_tables[at as usize];
-        if table.entries.len() < SPLIT_ENTRIES || table.depth == MAX_DEPTH {
+        if table.buckets.len() < SPLIT_BUCKETS || table.depth == MAX_DEPTH {
             table.double();
             return;
         }
@@ -137,9 +165,9 @@ impl SlotIndex {
 }
 
 impl SubTable {
-    fn with_entries(entries: usize, depth: u32) -> Self {
+    fn with_buckets(buckets: usize, depth: u32) -> Self {
         Self {
-            entries: vec![0; entries],
+            buckets: vec![Bucket::EMPTY; buckets],
             len: 0,
             depth,
         }
@@ -147,89 +175,184 @@ impl SubTable {
 
     #[inline]
     fn home(&self, tag: u32) -> usize {
-        tag as usize & (self.entries.len() - 1)
+        tag as usize & (self.buckets.len() - 1)
     }
 
     #[inline]
     fn after(&self, at: usize) -> usize {
-        (at + 1) & (self.entries.len() - 1)
+        (at + 1) & (self.buckets.len() - 1)
+    }
+
+    #[inline]
+    fn probable(&self, tag: u32) -> u32 {
+        self.buckets[self.home(tag)].probable(tag)
+    }
+
+    /// How many buckets `at` lies after `from`.
+    fn distance(&self, from: usize, at: usize) -> usize {
+        at.wrapping_sub(from) & (self.buckets.len() - 1)
     }
 
     /// At seven tenths.
     fn is_full(&self) -> bool {
-        self.len * 10 >= self.entries.len() * 7
+        self.len * 10 >= self.buckets.len() * LANES * 7
     }
 
-    fn insert(&mut self, entry: u64) {
-        let mut at = self.home(tag_of(entry));
-        while self.entries[at] != 0 {
+    fn insert(&mut self, tag: u32, slot: u32) {
+        let mut at = self.home(tag);
+        while self.buckets[at].is_full() {
             at = self.after(at);
         }
-        self.entries[at] = entry;
+        self.buckets[at].push(tag, slot);
         self.len += 1;
     }
 
     /// Takes an entry out and closes the gap, so that no search stops short.
-    fn remove(&mut self, entry: u64) -> bool {
-        let mut gap = self.home(tag_of(entry));
-        while self.entries[gap] != entry {
-            if self.entries[gap] == 0 {
-                return false;
+    fn remove(&mut self, tag: u32, slot: u32) -> bool {
+        let mut gap = self.home(tag);
+        let lane = loop {
+            let bucket = &self.buckets[gap];
+            match bucket.lane_of(tag, slot) {
+                Some(lane) => break lane,
+                None if !bucket.is_full() => return false,
+                None => gap = self.after(gap),
             }
-            gap = self.after(gap);
-        }
-        let mut at = self.after(gap);
-        while self.entries[at] != 0 {
-            let mask = self.entries.len() - 1;
-            let home = self.home(tag_of(self.entries[at]));
-            // An entry may move back to the gap when its home is not between the gap and itself.
-            if at.wrapping_sub(home) & mask >= at.wrapping_sub(gap) & mask {
-                self.entries[gap] = self.entries[at];
+        };
+        self.len -= 1;
+        let mut open = self.buckets[gap].take(lane);
+        let mut at = gap;
+        while open {
+            at = self.after(at);
+            open = self.buckets[at].is_full();
+            if let Some(lane) = self.movable(gap, at) {
+                let bucket = &mut self.buckets[at];
+                let (tag, slot) = (bucket.tags[lane], bucket.slots[lane] - 1);
+                bucket.take(lane);
+                self.buckets[gap].push(tag, slot);
                 gap = at;
             }
-            at = self.after(at);
         }
-        self.entries[gap] = 0;
-        self.len -= 1;
         true
     }
 
+    /// An entry of bucket `at` that may move back to `gap`: its home is not after that.
+    fn movable(&self, gap: usize, at: usize) -> Option<usize> {
+        let bucket = &self.buckets[at];
+        let back = self.distance(gap, at);
+        (0..bucket.len()).find(|lane| self.distance(self.home(bucket.tags[*lane]), at) >= back)
+    }
+
     fn double(&mut self) {
-        let mut grown = Self::with_entries(self.entries.len() * 2, self.depth);
-        self.entries
-            .iter()
-            .filter(|entry| **entry != 0)
-            .for_each(|entry| grown.insert(*entry));
+        let mut grown = Self::with_buckets(self.buckets.len() * 2, self.depth);
+        self.entries()
+            .for_each(|(tag, slot)| grown.insert(tag, slot));
         *self = grown;
     }
 
     /// Moves the tags whose next bit is set into a new sub-table.
     fn split(&mut self) -> Self {
         let depth = self.depth + 1;
-        let mut lower = Self::with_entries(self.entries.len(), depth);
-        let mut upper = Self::with_entries(self.entries.len(), depth);
-        for entry in self.entries.iter().filter(|entry| **entry != 0) {
-            let bit = (tag_of(*entry) >> (32 - depth)) & 1;
-            if bit == 1 { &mut upper } else { &mut lower }.insert(*entry);
+        let mut lower = Self::with_buckets(self.buckets.len(), depth);
+        let mut upper = Self::with_buckets(self.buckets.len(), depth);
+        for (tag, slot) in self.entries() {
+            let bit = (tag >> (32 - depth)) & 1;
+            if bit == 1 { &mut upper } else { &mut lower }.insert(tag, slot);
         }
         *self = lower;
         upper
     }
+
+    /// All tags and slots.
+    fn entries(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+        self.buckets.iter().flat_map(|bucket| {
+            let slots = bucket.slots[..bucket.len()].iter().map(|slot| slot - 1);
+            bucket.tags.into_iter().zip(slots)
+        })
+    }
 }
 
-#[inline]
-fn entry(tag: u32, slot: u32) -> u64 {
-    u64::from(tag) << 32 | (u64::from(slot) + 1)
-}
+impl Bucket {
+    const EMPTY: Self = Self {
+        tags: [0; LANES],
+        slots: [0; LANES],
+    };
 
-#[inline]
-fn tag_of(entry: u64) -> u32 {
-    (entry >> 32) as u32
-}
+    #[inline]
+    fn is_full(&self) -> bool {
+        self.slots[LANES - 1] != 0
+    }
 
-#[inline]
-fn slot_of(entry: u64) -> u32 {
-    (entry as u32).wrapping_sub(1)
+    fn len(&self) -> usize {
+        self.slots.iter().take_while(|slot| **slot != 0).count()
+    }
+
+    /// A bit for each lane whose tag is `tag`, those of empty lanes included.
+    #[inline]
+    #[cfg(target_arch = "x86_64")]
+    fn matches(&self, tag: u32) -> u32 {
+        use std::arch::x86_64::*;
+        let tags = self.tags.as_ptr().cast::<__m128i>();
+        // SAFETY: SSE2 is part of x86-64; the eight tags are two aligned vectors, as a bucket is
+        // aligned to a cache line.
+        let (low, high) = unsafe {
+            let tag = _mm_set1_epi32(tag.cast_signed());
+            let low = _mm_cmpeq_epi32(_mm_load_si128(tags), tag);
+            let high = _mm_cmpeq_epi32(_mm_load_si128(tags.add(1)), tag);
+            (
+                _mm_movemask_ps(_mm_castsi128_ps(low)),
+                _mm_movemask_ps(_mm_castsi128_ps(high)),
+            )
+        };
+        (low | high << 4).cast_unsigned()
+    }
+
+    /// A bit for each lane whose tag is `tag`, those of empty lanes included.
+    #[inline]
+    #[cfg(not(target_arch = "x86_64"))]
+    fn matches(&self, tag: u32) -> u32 {
+        let lanes = self.tags.iter().enumerate();
+        lanes.fold(0, |mask, (lane, t)| mask | u32::from(*t == tag) << lane)
+    }
+
+    /// The slots under `tag`.
+    #[inline]
+    fn slots_of(&self, tag: u32) -> impl Iterator<Item = u32> + '_ {
+        let mut mask = self.matches(tag);
+        std::iter::from_fn(move || {
+            let slot = self.slots.get(mask.trailing_zeros() as usize)?;
+            mask &= mask - 1;
+            slot.checked_sub(1)
+        })
+    }
+
+    /// The first slot under `tag`; when there is none, some other, or the number above all slots.
+    #[inline]
+    fn probable(&self, tag: u32) -> u32 {
+        let lane = (self.matches(tag) | 1 << (LANES - 1)).trailing_zeros();
+        self.slots[lane as usize % LANES].wrapping_sub(1)
+    }
+
+    fn lane_of(&self, tag: u32, slot: u32) -> Option<usize> {
+        (0..LANES).find(|lane| self.tags[*lane] == tag && self.slots[*lane] == slot + 1)
+    }
+
+    /// Puts an entry into a bucket that is not full.
+    fn push(&mut self, tag: u32, slot: u32) {
+        let lane = self.len();
+        self.tags[lane] = tag;
+        self.slots[lane] = slot + 1;
+    }
+
+    /// Takes an entry out, the last one taking its place; true when the bucket was full.
+    fn take(&mut self, lane: usize) -> bool {
+        let was_full = self.is_full();
+        let last = self.len() - 1;
+        self.tags[lane] = self.tags[last];
+        self.slots[lane] = self.slots[last];
+        self.tags[last] = 0;
+        self.slots[last] = 0;
+        was_full
+    }
 }
 
 #[cfg(test)]
@@ -261,5 +384,23 @@ mod tests {
         (0..5_000).for_each(|slot| index.insert(7, slot));
         assert_eq!(index.find(7, |slot| slot == 4_999), Some(4_999));
         assert!(index.sub_tables.len() <= 1 << MAX_DEPTH);
+    }
+
+    #[test]
+    fn entries_move_back_when_a_full_bucket_before_them_loses_one() {
+        let mut index = SlotIndex::new();
+        // Two homes beside each other, the first of them overflowing, around the end of the table.
+        let tags: Vec<u32> = (0..36).map(|n| if n % 3 == 0 { 0 } else { 7 }).collect();
+        for (slot, tag) in tags.iter().enumerate() {
+            index.insert(*tag, slot as u32);
+        }
+        for gone in (0..36).map(|n| n * 5 % 36) {
+            assert!(index.remove(tags[gone as usize], gone));
+            assert!(!index.remove(tags[gone as usize], gone));
+            let found = |slot: u32| index.find(tags[slot as usize], |found| found == slot);
+            let left = (0..36).filter(|slot| found(*slot).is_some()).count();
+            assert_eq!(left, index.len());
+        }
+        assert_eq!(index.len(), 0);
     }
 }

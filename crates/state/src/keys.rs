@@ -63,6 +63,10 @@ pub(crate) trait KeyBatch {
     fn len(&self) -> usize;
     fn hash(&self, row: usize) -> u64;
     fn is_in(&self, row: usize, record: &[u64], at: usize) -> bool;
+    /// The keys themselves where each is one word and none is null.
+    fn words(&self) -> Option<&[u64]> {
+        None
+    }
     /// Writes the key into a record of zeros; the heap bytes it took.
     fn write(&self, row: usize, record: &mut [u64], at: usize) -> isize;
 }
@@ -358,6 +362,10 @@ impl KeyBatch for UnitKeys {
 struct WordKeys<'a>(&'a [u64]);
 
 impl KeyBatch for WordKeys<'_> {
+    fn words(&self) -> Option<&[u64]> {
+        Some(self.0)
+    }
+
     #[inline]
     fn len(&self) -> usize {
         self.0.len()
@@ -436,6 +444,11 @@ impl FixedKeys {
 }
 
 impl KeyBatch for FixedKeys {
+    fn words(&self) -> Option<&[u64]> {
+        let one = self.second.is_none() && self.nulls.iter().all(|nulls| *nulls == 0);
+        one.then_some(&self.first)
+    }
+
     #[inline]
     fn len(&self) -> usize {
         self.first.len()

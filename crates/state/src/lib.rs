@@ -25,6 +25,8 @@ mod hash;
 mod index;
 mod keys;
 mod pages;
+mod recent;
+mod store;
 mod table;
 mod values;
 

@@ -20,8 +20,9 @@ pub(crate) struct Pages {
     pages: Vec<Page>,
     /// Words of a record.
     stride: usize,
-    /// A page has `1 << shift` records.
+    /// A page has `1 << shift` records; the mask takes a slot's place within its page.
     shift: u32,
+    mask: u32,
     /// The first slot that was never used.
     next: u32,
     free: Vec<u32>,
@@ -32,10 +33,12 @@ impl Pages {
     pub(crate) fn new(stride: usize) -> Self {
         let stride = padded(stride);
         let records = PAGE_BYTES / (stride * size_of::<u64>());
+        let shift = records.max(16).ilog2();
         Self {
             pages: Vec::new(),
             stride,
-            shift: records.max(16).ilog2(),
+            shift,
+            mask: (1 << shift) - 1,
             next: 0,
             free: Vec::new(),
         }
@@ -89,21 +92,40 @@ impl Pages {
     /// The record of a slot that was allocated.
     #[inline]
     pub(crate) fn record(&self, slot: u32) -> &[u64] {
-        let (page, offset) = self.locate(slot);
-        &self.pages[page].as_slice()[offset..offset + self.stride]
+        assert!(slot < self.next, "a record that was never allocated");
+        // SAFETY: the slot was allocated.
+        unsafe { std::slice::from_raw_parts(self.at(slot), self.stride) }
     }
 
     /// The record of a slot that was allocated, to be changed.
     #[inline]
     pub(crate) fn record_mut(&mut self, slot: u32) -> &mut [u64] {
-        let (page, offset) = self.locate(slot);
-        &mut self.pages[page].as_mut_slice()[offset..offset + self.stride]
+        assert!(slot < self.next, "a record that was never allocated");
+        // SAFETY: the slot was allocated, and `self` is borrowed alone.
+        unsafe { std::slice::from_raw_parts_mut(self.at(slot), self.stride) }
     }
 
-    /// Fetches a record into the cache: its first line and, where it has one, its second.
+    /// The record of a slot; `None` when it was never allocated.
+    #[inline]
+    pub(crate) fn get(&self, slot: u32) -> Option<&[u64]> {
+        (slot < self.next).then(|| self.record(slot))
+    }
+
+    /// Where the record of a slot below `next` begins.
+    #[inline]
+    unsafe fn at(&self, slot: u32) -> *mut u64 {
+        let (page, offset) = self.locate(slot);
+        // SAFETY: `allocate` made the page, and made it long enough, before it counted the slot.
+        unsafe { self.pages.get_unchecked(page).words_at.as_ptr().add(offset) }
+    }
+
+    /// Fetches a record into the cache: its first line and, where it has one, its second. Nothing
+    /// happens for a slot that was never allocated.
     #[inline]
     pub(crate) fn prefetch(&self, slot: u32) {
-        let record = self.record(slot);
+        let Some(record) = self.get(slot) else {
+            return;
+        };
         prefetch(&record[0]);
         if !self.stride.is_power_of_two() || self.stride > LINE / size_of::<u64>() {
             prefetch(&record[self.stride - 1]);
@@ -113,7 +135,7 @@ impl Pages {
     #[inline]
     fn locate(&self, slot: u32) -> (usize, usize) {
         let page = (slot >> self.shift) as usize;
-        let offset = (slot & ((1 << self.shift) - 1)) as usize * self.stride;
+        let offset = (slot & self.mask) as usize * self.stride;
         (page, offset)
     }
 }

@@ -6,19 +6,10 @@ use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
 use highwater_core::{Error, Result};
 
-use crate::hash::tag;
-use crate::index::SlotIndex;
-use crate::keys::{FIRST_BIT, KeyBatch, KeyCodec, KeyVisitor};
+use crate::keys::{FIRST_BIT, KeyCodec};
 use crate::pages::Pages;
+use crate::store::{Intern, OCCUPIED, Store, TakeOut};
 use crate::values::{HAS_VALUES, ValueCodec};
-
-/// The header bit that says a slot is in use.
-const OCCUPIED: u64 = 1 << 32;
-/// From so many records on, keys are looked up with the processor fetching ahead.
-const FETCH_AHEAD_FROM: usize = 32 * 1024;
-/// How many rows ahead the index entry of a key is fetched, and then its record.
-const ENTRY_AHEAD: usize = 24;
-const RECORD_AHEAD: usize = 12;
 
 /// A table of records by key, and the list of those that the running trigger touched.
 ///
@@ -37,24 +28,6 @@ pub struct StateTable {
     keys: KeyCodec,
     values: ValueCodec,
     store: Store,
-}
-
-/// The records and how they are found, apart from what is in them.
-#[derive(Debug)]
-struct Store {
-    index: SlotIndex,
-    pages: Pages,
-    /// The slot of each local id.
-    touched: Vec<u32>,
-    /// How many of those that the running call touched had values before.
-    existing: usize,
-    /// The first word of the key in a record.
-    key_at: usize,
-    /// Bytes that records hold on the heap.
-    heap: isize,
-    /// Scratch: the tags of a batch and the slots that they probably lead to.
-    tags: Vec<u32>,
-    candidates: Vec<Option<u32>>,
 }
 
 /// The local ids that a call of [`StateTable::intern`] gave out: first those of records that had
@@ -101,16 +74,7 @@ impl StateTable {
         Ok(Self {
             keys,
             values,
-            store: Store {
-                index: SlotIndex::new(),
-                pages,
-                touched: Vec::new(),
-                existing: 0,
-                key_at,
-                heap: 0,
-                tags: Vec::new(),
-                candidates: Vec::new(),
-            },
+            store: Store::new(pages, key_at),
         })
     }
 
@@ -147,13 +111,7 @@ impl StateTable {
     /// Bytes of memory the table takes.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        let store = &self.store;
-        let scratch = store.touched.capacity() + store.tags.capacity();
-        store.index.memory_bytes()
-            + store.pages.memory_bytes()
-            + usize::try_from(store.heap).unwrap_or(0)
-            + scratch * size_of::<u32>()
-            + store.candidates.capacity() * size_of::<Option<u32>>()
+        self.store.memory_bytes()
     }
 
     /// Finds or makes the record of each of `rows` rows and writes its local id into `ids`, which is
@@ -172,7 +130,6 @@ impl StateTable {
         ids: &mut Vec<usize>,
     ) -> Result<Touched> {
         ids.clear();
-        ids.reserve(rows);
         let store = &mut self.store;
         let from = store.touched.len();
         store.existing = 0;
@@ -218,7 +175,7 @@ impl StateTable {
 
     /// Forgets the touched list: the next trigger begins.
     pub fn commit(&mut self) {
-        self.store.touched.clear();
+        self.store.forget_touched();
     }
 
     /// The next records of the whole table, at most `rows` of them, from `from` (0 at first) on;
@@ -304,165 +261,4 @@ impl Drop for StateTable {
             self.values.free(record);
         }
     }
-}
-
-/// Finds or makes the record of each key.
-struct Intern<'a> {
-    store: &'a mut Store,
-    ids: &'a mut Vec<usize>,
-}
-
-impl KeyVisitor for Intern<'_> {
-    fn visit<K: KeyBatch>(self, keys: &K) -> Result<()> {
-        if self.store.index.len() < FETCH_AHEAD_FROM {
-            self.store.intern(keys, self.ids)
-        } else {
-            self.store.intern_fetching(keys, self.ids)
-        }
-    }
-}
-
-/// Takes the records of keys out of the index.
-struct TakeOut<'a> {
-    store: &'a mut Store,
-    found: &'a mut Vec<u32>,
-}
-
-impl KeyVisitor for TakeOut<'_> {
-    fn visit<K: KeyBatch>(self, keys: &K) -> Result<()> {
-        for row in 0..keys.len() {
-            let tag = tag(keys.hash(row));
-            if let Some(slot) = self.store.find(keys, row, tag) {
-                self.store.index.remove(tag, slot);
-                self.found.push(slot);
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Store {
-    /// One key after the other: best while everything is in the cache.
-    fn intern<K: KeyBatch>(&mut self, keys: &K, ids: &mut Vec<usize>) -> Result<()> {
-        for row in 0..keys.len() {
-            let tag = tag(keys.hash(row));
-            let slot = match self.find(keys, row, tag) {
-                Some(slot) => slot,
-                None => self.insert(keys, row, tag)?,
-            };
-            ids.push(self.touch(slot));
-        }
-        Ok(())
-    }
-
-    /// The same in three steps that run rows apart, so that the processor waits for memory once:
-    /// fetch the index entry, read it and fetch the record it leads to, compare the key.
-    fn intern_fetching<K: KeyBatch>(&mut self, keys: &K, ids: &mut Vec<usize>) -> Result<()> {
-        let rows = keys.len();
-        let mut tags = std::mem::take(&mut self.tags);
-        let mut candidates = std::mem::take(&mut self.candidates);
-        tags.clear();
-        tags.extend((0..rows).map(|row| tag(keys.hash(row))));
-        candidates.clear();
-        for tag in tags.iter().take(ENTRY_AHEAD) {
-            self.index.prefetch(*tag);
-        }
-        for row in 0..rows + RECORD_AHEAD {
-            if let Some(tag) = tags.get(row + ENTRY_AHEAD) {
-                self.index.prefetch(*tag);
-            }
-            if let Some(tag) = tags.get(row) {
-                let candidate = self.index.find(*tag, |_| true);
-                candidate
-                    .into_iter()
-                    .for_each(|slot| self.pages.prefetch(slot));
-                candidates.push(candidate);
-            }
-            if row >= RECORD_AHEAD {
-                let row = row - RECORD_AHEAD;
-                let slot = self.resolve(keys, row, tags[row], candidates[row])?;
-                ids.push(self.touch(slot));
-            }
-        }
-        (self.tags, self.candidates) = (tags, candidates);
-        Ok(())
-    }
-
-    /// The slot of a key that is probably in `candidate`.
-    #[inline]
-    fn resolve<K: KeyBatch>(
-        &mut self,
-        keys: &K,
-        row: usize,
-        tag: u32,
-        candidate: Option<u32>,
-    ) -> Result<u32> {
-        let hit = candidate.filter(|c| keys.is_in(row, self.pages.record(*c), self.key_at));
-        match hit.or_else(|| self.find(keys, row, tag)) {
-            Some(slot) => Ok(slot),
-            None => self.insert(keys, row, tag),
-        }
-    }
-
-    #[inline]
-    fn find<K: KeyBatch>(&self, keys: &K, row: usize, tag: u32) -> Option<u32> {
-        let same = |slot| keys.is_in(row, self.pages.record(slot), self.key_at);
-        self.index.find(tag, same)
-    }
-
-    fn insert<K: KeyBatch>(&mut self, keys: &K, row: usize, tag: u32) -> Result<u32> {
-        let slot = self.pages.allocate().ok_or_else(|| {
-            Error::unavailable("a state table is full: it has more than four billion records")
-        })?;
-        let record = self.pages.record_mut(slot);
-        record[0] = OCCUPIED;
-        self.heap += keys.write(row, record, self.key_at);
-        self.index.insert(tag, slot);
-        Ok(slot)
-    }
-
-    /// The local id of a slot, which becomes touched if it was not.
-    #[inline]
-    fn touch(&mut self, slot: u32) -> usize {
-        let header = &mut self.pages.record_mut(slot)[0];
-        let id = (*header as u32 as usize).wrapping_sub(1);
-        if self.touched.get(id) == Some(&slot) {
-            return id;
-        }
-        let id = self.touched.len();
-        self.touched.push(slot);
-        self.existing += usize::from(*header & HAS_VALUES != 0);
-        *header = with_id(*header, id);
-        id
-    }
-
-    /// Renumbers the ids from `from` on so that those of existing records, which are as many as lie
-    /// between `from` and `middle`, come first.
-    fn existing_first(&mut self, from: usize, middle: usize, ids: &mut [usize]) {
-        let slots = self.touched.split_off(from);
-        self.touched.resize(from + slots.len(), 0);
-        let (mut existing, mut fresh) = (from, middle);
-        let mut renumbered = Vec::with_capacity(slots.len());
-        for slot in slots {
-            let header = &mut self.pages.record_mut(slot)[0];
-            let next = if *header & HAS_VALUES == 0 {
-                &mut fresh
-            } else {
-                &mut existing
-            };
-            *header = with_id(*header, *next);
-            self.touched[*next] = slot;
-            renumbered.push(*next);
-            *next += 1;
-        }
-        for id in ids.iter_mut().filter(|id| **id >= from) {
-            *id = renumbered[*id - from];
-        }
-    }
-}
-
-/// A header with another local id.
-#[inline]
-fn with_id(header: u64, id: usize) -> u64 {
-    (header & !u64::from(u32::MAX)) | (id as u64 + 1)
 }

@@ -349,3 +349,84 @@ fn existing_records_get_the_first_ids() {
         vec![longs([4, 2, 9, 1, 6, 5])]
     );
 }
+
+/// What `intern` gives for `batch`: ids in the order of first touch, those of existing keys first.
+fn expected_ids(batch: &[i64], ids: &mut HashMap<i64, usize>, has_values: &[bool]) -> Vec<usize> {
+    let mut new = Vec::new();
+    for key in batch {
+        if !ids.contains_key(key) && !new.contains(key) {
+            new.push(*key);
+        }
+    }
+    new.sort_by_key(|key| !has_values[*key as usize]);
+    for key in new {
+        ids.insert(key, ids.len());
+    }
+    batch.iter().map(|key| ids[key]).collect()
+}
+
+#[test]
+fn random_batches_get_the_ids_of_a_simple_model() {
+    let big: fn(&[i64]) -> ArrayRef = |keys| longs(keys.iter().copied());
+    let ints: fn(&[i64]) -> ArrayRef =
+        |keys| cast(&longs(keys.iter().copied()), &DataType::Int32).expect("ints");
+    let nullable: fn(&[i64]) -> ArrayRef = |keys| {
+        Arc::new(Int64Array::from_iter(
+            keys.iter().map(|k| (*k > 0).then_some(*k)),
+        ))
+    };
+    let texts: fn(&[i64]) -> ArrayRef = |keys| {
+        Arc::new(StringArray::from_iter_values(
+            keys.iter().map(i64::to_string),
+        ))
+    };
+    // The second has so many other keys that it is looked up with fetching.
+    for (array, distinct, others) in [
+        (big, 500, 0),
+        (big, 9_000, 40_000),
+        (big, 9_000, 0),
+        (ints, 700, 0),
+        (nullable, 700, 0),
+        (texts, 700, 0),
+    ] {
+        let mut table = table(&[array(&[1])], &[DataType::Int64]);
+        let other = longs(1_000_000..1_000_000 + others);
+        if others > 0 {
+            let restored = table.restore(&[Arc::clone(&other)], &[other], others as usize);
+            restored.expect("restored");
+        }
+        let mut has_values = vec![false; distinct];
+        let mut random = 7_u64;
+        for trigger in 0..6 {
+            let mut model = HashMap::new();
+            for _ in 0..3 {
+                let batch: Vec<i64> = std::iter::repeat_with(|| {
+                    random = random
+                        .wrapping_mul(6_364_136_223_846_793_005)
+                        .wrapping_add(1);
+                    (random >> 33) as i64 % (distinct as i64 * (trigger + 1) / 6)
+                })
+                .take(3_000)
+                .collect();
+                let mut ids = Vec::new();
+                let keys = [array(&batch)];
+                let touched = table
+                    .intern(&keys, batch.len(), &mut ids)
+                    .expect("interned");
+                assert_eq!(ids, expected_ids(&batch, &mut model, &has_values));
+                let values = longs(touched.all().map(|id| id as i64));
+                table.set_values(touched.all(), &[values]).expect("written");
+                batch
+                    .iter()
+                    .for_each(|key| has_values[*key as usize] = true);
+            }
+            table.commit();
+            let gone: Vec<i64> = (0..distinct as i64).step_by(5).collect();
+            table.remove(&[array(&gone)], gone.len()).expect("removed");
+            gone.iter()
+                .for_each(|key| has_values[*key as usize] = false);
+            let left = has_values.iter().filter(|has| **has).count();
+            assert_eq!(table.len(), left + others as usize);
+        }
+    }
+}
