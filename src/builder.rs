@@ -9,6 +9,7 @@ use highwater_engine::SystemClock;
 use tokio::runtime::Handle;
 
 use crate::settings::{Settings, canonical_key};
+use crate::sql::StreamRelations;
 use crate::{Clock, OptionValue, Result, SqlSemantics, StreamSession};
 
 /// Makes a [`StreamSession`].
@@ -111,6 +112,7 @@ pub(crate) fn prepare(context: &SessionContext, semantics: SqlSemantics) -> Resu
     };
     if !known {
         highwater_plan::register_functions(context)?;
+        context.register_relation_planner(Arc::new(StreamRelations))?;
     }
     let mut state = shared.write();
     *state = semantics.install(state.clone())?;

@@ -2,6 +2,7 @@
 
 mod actions;
 mod calls;
+mod event_time;
 mod explain;
 mod grouped;
 mod joins;

@@ -34,7 +34,7 @@
 //! |---|---|
 //! | a session, SQL | [`StreamSession`], [`SqlSemantics`], [`Settings`] |
 //! | reading | [`DataStreamReader`], [`MemoryStream`], [`Source`] for your own |
-//! | computing | [`StreamFrame`], [`GroupedFrame`], [`window`], [`sliding`], [`interval`] |
+//! | computing | [`StreamFrame`], [`GroupedFrame`], [`window`], [`sliding`], [`session_window`], [`window_time`], [`current_watermark`], [`interval`] |
 //! | writing | [`DataStreamWriter`], [`Trigger`], [`OutputMode`], [`ForeachWriter`], [`Sink`] for your own |
 //! | watching | [`StreamingQuery`], [`StreamingQueryManager`], [`StreamingQueryProgress`] |
 //! | DataFusion | [`datafusion`], re-exported in the version this crate is built with |
@@ -77,10 +77,13 @@ pub use highwater_engine::{
     DurationProgress, EventTimeProgress, ListenerId, QueryEvent, QueryEvents, QueryIdleEvent,
     QueryProgressEvent, QueryStartedEvent, QueryTerminatedEvent, SinkProgress, SourceProgress,
     StateOperatorProgress, StreamingQuery, StreamingQueryListener, StreamingQueryManager,
-    StreamingQueryProgress, StreamingQueryStatus, SystemClock, WatermarkPolicy,
+    StreamingQueryProgress, StreamingQueryStatus, SystemClock, WatermarkPolicy, WatermarkProgress,
 };
+pub use highwater_plan::functions::session_window::session_window;
 pub use highwater_plan::functions::window::window;
-pub use highwater_plan::functions::{WindowLength, WindowSpec, sliding};
+pub use highwater_plan::functions::{
+    SessionGap, WindowLength, WindowSpec, current_watermark, sliding, window_time,
+};
 
 pub use builder::StreamSessionBuilder;
 pub use frame::{GroupedFrame, StreamFrame};
@@ -91,7 +94,7 @@ pub use row::IntoRow;
 pub use semantics::SqlSemantics;
 pub use session::StreamSession;
 pub use settings::Settings;
-pub use writer::DataStreamWriter;
+pub use writer::{DataStreamWriter, LateRows};
 
 /// Everything public is `Send`, `Sync` and `Debug`, and every future is `Send`.
 #[cfg(test)]
@@ -109,6 +112,7 @@ mod promises {
         shared::<GroupedFrame>();
         shared::<DataStreamReader>();
         shared::<DataStreamWriter>();
+        shared::<LateRows>();
         shared::<MemoryStream>();
         shared::<Settings>();
         shared::<SqlSemantics>();

@@ -10,5 +10,6 @@ pub use datafusion::prelude::*;
 
 pub use crate::{
     BatchId, Error, ForeachWriter, MemoryStream, OutputMode, StreamFrame, StreamSession,
-    StreamingQuery, Trigger, interval, sliding, window,
+    StreamingQuery, Trigger, current_watermark, interval, session_window, sliding, window,
+    window_time,
 };

@@ -97,8 +97,8 @@ impl StreamSession {
 
     /// Runs one SQL statement; the frame streams when one of its tables does.
     ///
-    /// Beside DataFusion's SQL there are `window(ts, '10 seconds')` with `window.start` and `window.end`, and
-    /// `SET highwater.…`.
+    /// Beside DataFusion's SQL there are `window(ts, '10 seconds')` with `window.start` and `window.end`,
+    /// `FROM STREAM t WATERMARK ts DELAY OF INTERVAL 10 SECONDS` (Spark), and `SET highwater.…`.
     ///
     /// # Errors
     /// `Invalid` for text that is no SQL or names what is not there, with the position where it is known;

@@ -1,10 +1,11 @@
 //! `write_stream()`: where results go, and when.
 
 mod checkpoint;
+mod late;
+mod options;
 
 use std::sync::Arc;
 
-use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::dataframe::DataFrame;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
@@ -17,6 +18,7 @@ use crate::{
     BatchId, Error, ForeachWriter, OptionValue, Options, OutputMode, Result, Sink, SinkSpec,
     StreamFrame, StreamSession, Trigger,
 };
+pub use late::LateRows;
 
 /// Describes a query to start, as Spark's `writeStream`; [`start`](Self::start) tells the first mistake.
 ///
@@ -47,6 +49,7 @@ pub struct DataStreamWriter {
     options: Options,
     path: Option<String>,
     target: Option<Target>,
+    late_rows: Option<LateRows>,
     mistake: Option<Error>,
 }
 
@@ -67,6 +70,7 @@ impl DataStreamWriter {
             options: Options::new(),
             path: None,
             target: None,
+            late_rows: None,
             mistake: None,
         }
     }
@@ -151,6 +155,43 @@ impl DataStreamWriter {
         self.sink(Arc::new(ForeachBatchSink::new(context, f)))
     }
 
+    /// Delivers the rows that came too late to a second sink: the name of a table in memory, a format and its
+    /// options, or a sink of your own. Without it they are only counted.
+    ///
+    /// They have the columns of the operator that put them aside, and `_operator`, `_watermark` (which judged late rows
+    /// in that micro-batch) and `_batch_id`. Columns of several operators are united by name. They are written in append
+    /// mode after the result, and under the same batch id again when a micro-batch is run again. A table in memory
+    /// begins empty with every run.
+    ///
+    /// ```
+    /// # use highwater::prelude::*;
+    /// # #[tokio::main] async fn main() -> highwater::Result<()> {
+    /// # let session = StreamSession::new();
+    /// let rows = MemoryStream::new(&session, "ts TIMESTAMP, pump STRING")?;
+    /// let query = rows.to_frame()
+    ///     .with_watermark("ts", "10 seconds")?
+    ///     .group_by([window(col("ts"), "1 minute")]).count()?
+    ///     .select_exprs(&["window.start AS minute", "count"])?
+    ///     .write_stream().format("memory").query_name("counts")
+    ///     .late_rows_to("late")
+    ///     .start().await?;
+    /// for ts in ["2024-05-01 00:05:00", "2024-05-01 00:00:03"] {
+    ///     rows.add_data([(ts, "a")])?;
+    ///     query.process_all_available().await?;
+    /// }
+    /// assert_eq!(session.table("late").await?.count().await?, 1);
+    /// # query.stop().await
+    /// # }
+    /// ```
+    pub fn late_rows_to(mut self, target: impl Into<LateRows>) -> Self {
+        if self.late_rows.is_some() {
+            let error = Error::invalid("the late rows have two targets").with_option(late::OPTION);
+            self.mistake.get_or_insert(error);
+        }
+        self.late_rows = Some(target.into());
+        self
+    }
+
     /// Starts the query.
     ///
     /// What can be refused is refused here, so that a query that started can run. If this future is dropped before
@@ -172,8 +213,12 @@ impl DataStreamWriter {
         let (state, plan) = DataFrame::from(self.frame.clone()).into_parts();
         let asked = self.options.take_str("checkpointLocation");
         let asked = self.options.take_str("checkpoint").or(asked);
-        refuse_later(&self.options)?;
+        let mut beyond = options::take(&mut self.options)?;
         let name = self.query_name.clone();
+        if let Some(rows) = self.late_rows()? {
+            let opener = late::Opener::new(rows, session.clone(), state.clone(), name.as_deref())?;
+            beyond.late_rows = Some(Arc::new(opener));
+        }
         let (mode, trigger) = (self.mode, self.trigger);
         let sink = Box::pin(self.open_sink(&session, &state, &plan)).await?;
         let settings = session.settings();
@@ -188,8 +233,20 @@ impl DataStreamWriter {
             trigger,
             checkpoint,
             settings: settings.for_query(),
+            options: beyond,
         };
         Box::pin(session.streams().start(request)).await
+    }
+
+    /// The target of the late rows; as an option it is the name of a table.
+    fn late_rows(&mut self) -> Result<Option<LateRows>> {
+        let table = self.options.take_str(late::OPTION).map(LateRows::from);
+        match (self.late_rows.take(), table) {
+            (Some(_), Some(_)) => {
+                Err(Error::invalid("the late rows have two targets").with_option(late::OPTION))
+            }
+            (target, table) => Ok(target.or(table)),
+        }
     }
 
     /// Takes the target; a second one is a mistake.
@@ -237,7 +294,7 @@ impl DataStreamWriter {
         };
         let provider = session.registry().sink(&format)?;
         let clock = Arc::clone(session.clock());
-        let schema = result_schema(state, plan)?;
+        let schema = highwater_plan::result_schema(plan, state, self.mode)?;
         let mut spec = SinkSpec::new(format, schema, self.mode, clock, Arc::new(state.clone()));
         let mut options = std::mem::take(&mut self.options);
         spec.path = match self.path.take() {
@@ -266,43 +323,4 @@ impl DataStreamWriter {
         }
         self.options.finish(&owner)
     }
-}
-
-/// The query's options that a later version takes.
-fn refuse_later(options: &Options) -> Result<()> {
-    const LATER: [&str; 6] = [
-        "flushOnEnd",
-        "stateTtl",
-        "staticRefresh",
-        "idleTimeout",
-        "maxEventTimeSkew",
-        "lateRowsTo",
-    ];
-    match LATER.iter().find(|name| options.get(name).is_some()) {
-        None => Ok(()),
-        Some(name) => Err(Error::unsupported(format!("the option `{name}`"))
-            .with_option(*name)
-            .with_hint("this version does not have it yet: leave it out")),
-    }
-}
-
-/// The columns of the result, as the sink gets them.
-///
-/// The analyzer may change types (Spark's semantics do), so it is asked first.
-fn result_schema(state: &SessionState, plan: &LogicalPlan) -> Result<SchemaRef> {
-    let options = state.config_options();
-    let analyzed = state
-        .analyzer()
-        .execute_and_check(plan.clone(), options, |_, _| {})?;
-    Ok(without_marks(analyzed.schema().as_arrow()))
-}
-
-/// The schema without what the planner notes in it, such as which column is an event time.
-fn without_marks(schema: &Schema) -> SchemaRef {
-    let fields = schema.fields().iter().map(|field| {
-        let mut metadata = field.metadata().clone();
-        metadata.retain(|key, _| !key.starts_with("highwater."));
-        field.as_ref().clone().with_metadata(metadata)
-    });
-    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }

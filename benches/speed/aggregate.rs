@@ -6,16 +6,13 @@
 
 use std::sync::Arc;
 
-use crate::support::{cpu_seconds, median, report};
+use crate::support::{batch_cpu, median, report, stream_cpu, timed};
 use highwater::datafusion::arrow::array::{Float64Array, Int64Array, RecordBatch};
 use highwater::datafusion::arrow::datatypes::SchemaRef;
-use highwater::datafusion::datasource::MemTable;
-use highwater::datafusion::prelude::{SessionConfig, SessionContext};
 use highwater::prelude::*;
 
 const TRIGGERS: i64 = 100;
 const ROWS: i64 = 100_000;
-const BATCH_ROWS: usize = 8_192;
 const RUNS: usize = 5;
 const QUERY: &str = "SELECT k, count(*) AS n, sum(v) AS s, min(v) AS lo, max(v) AS hi, avg(d) AS a \
     FROM events GROUP BY k";
@@ -32,21 +29,30 @@ async fn compare(keys: i64, bar: f64) -> highwater::Result<()> {
         .collect();
     let (mut batch, mut stream) = (Vec::new(), Vec::new());
     for run in 0..=RUNS {
-        let batch_cpu = batch_cpu(&schema, &data).await?;
-        let stream_cpu = stream_cpu(&schema, &data).await?;
+        let batch_cpu = batch_cpu(&schema, &data, QUERY).await?;
+        let stream_cpu = stream_cpu(&schema, &data, OutputMode::Update, |events| {
+            events.group_by([col("k")]).agg([
+                count_all().alias("n"),
+                sum(col("v")).alias("s"),
+                min(col("v")).alias("lo"),
+                max(col("v")).alias("hi"),
+                avg(col("d")).alias("a"),
+            ])
+        })
+        .await?;
         if run > 0 {
             batch.push(batch_cpu);
             stream.push(stream_cpu);
         }
     }
     let (batch, stream) = (median(&mut batch), median(&mut stream));
-    println!(
-        "{:<72} {batch:>9.3} s",
-        format!("DataFusion batch, 10 M rows, {keys} keys, CPU")
+    timed(
+        &format!("DataFusion batch, 10 M rows, {keys} keys, CPU"),
+        batch,
     );
-    println!(
-        "{:<72} {stream:>9.3} s",
-        format!("Highwater, 100 triggers, {keys} keys, CPU")
+    timed(
+        &format!("Highwater, 100 triggers, {keys} keys, CPU"),
+        stream,
     );
     report(
         &format!("streaming against batch, {keys} keys"),
@@ -56,52 +62,6 @@ async fn compare(keys: i64, bar: f64) -> highwater::Result<()> {
         bar,
     );
     Ok(())
-}
-
-/// One batch query over all rows, on one partition.
-async fn batch_cpu(schema: &SchemaRef, data: &[RecordBatch]) -> highwater::Result<f64> {
-    let ctx = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
-    let pieces = data.iter().flat_map(pieces).collect();
-    ctx.register_table(
-        "events",
-        Arc::new(MemTable::try_new(Arc::clone(schema), vec![pieces])?),
-    )?;
-    let start = cpu_seconds();
-    let answer = ctx.sql(QUERY).await?.collect().await?;
-    let used = cpu_seconds() - start;
-    assert!(!answer.is_empty(), "the batch answered");
-    Ok(used)
-}
-
-/// The same rows, one trigger after the other.
-async fn stream_cpu(schema: &SchemaRef, data: &[RecordBatch]) -> highwater::Result<f64> {
-    let session = StreamSession::new();
-    let events = MemoryStream::new(&session, schema)?;
-    events.to_frame().create_or_replace_temp_view("events")?;
-    let query = session
-        .sql(QUERY)
-        .await?
-        .write_stream()
-        .output_mode(OutputMode::Update)
-        .format("noop")
-        .start()
-        .await?;
-    let start = cpu_seconds();
-    for batch in data {
-        events.add_batch(batch.clone())?;
-        query.process_all_available().await?;
-    }
-    let used = cpu_seconds() - start;
-    query.stop().await?;
-    Ok(used)
-}
-
-/// A trigger's rows in the pieces that DataFusion's readers would give.
-fn pieces(batch: &RecordBatch) -> Vec<RecordBatch> {
-    (0..batch.num_rows())
-        .step_by(BATCH_ROWS)
-        .map(|from| batch.slice(from, BATCH_ROWS.min(batch.num_rows() - from)))
-        .collect()
 }
 
 /// 100,000 rows from row number `first` on, the keys in no order.

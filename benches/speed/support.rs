@@ -1,9 +1,65 @@
 //! Shared by the benchmarks: a pinned core, the process CPU clock, medians, one line a figure.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Instant;
 
 use highwater::Result;
+use highwater::datafusion::arrow::array::RecordBatch;
+use highwater::datafusion::arrow::datatypes::SchemaRef;
+use highwater::datafusion::datasource::MemTable;
+use highwater::prelude::*;
+
+/// Rows of a batch that DataFusion's readers would give.
+const BATCH_ROWS: usize = 8_192;
+
+/// CPU seconds of one batch query over all the rows, as table `events`, on one partition.
+pub(crate) async fn batch_cpu(schema: &SchemaRef, data: &[RecordBatch], sql: &str) -> Result<f64> {
+    let ctx = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
+    let pieces = data.iter().flat_map(pieces).collect();
+    ctx.register_table(
+        "events",
+        Arc::new(MemTable::try_new(Arc::clone(schema), vec![pieces])?),
+    )?;
+    let start = cpu_seconds();
+    let answer = ctx.sql(sql).await?.collect().await?;
+    let used = cpu_seconds() - start;
+    assert!(!answer.is_empty(), "the batch answered");
+    Ok(used)
+}
+
+/// CPU seconds of the streaming query that `query` makes of a frame of the rows: a trigger for each batch.
+pub(crate) async fn stream_cpu(
+    schema: &SchemaRef,
+    data: &[RecordBatch],
+    mode: OutputMode,
+    query: impl FnOnce(StreamFrame) -> Result<StreamFrame>,
+) -> Result<f64> {
+    let session = StreamSession::new();
+    let events = MemoryStream::new(&session, schema)?;
+    let query = query(events.to_frame())?
+        .write_stream()
+        .output_mode(mode)
+        .format("noop")
+        .start()
+        .await?;
+    let start = cpu_seconds();
+    for batch in data {
+        events.add_batch(batch.clone())?;
+        query.process_all_available().await?;
+    }
+    let used = cpu_seconds() - start;
+    query.stop().await?;
+    Ok(used)
+}
+
+/// A trigger's rows in the pieces that DataFusion's readers would give.
+fn pieces(batch: &RecordBatch) -> Vec<RecordBatch> {
+    (0..batch.num_rows())
+        .step_by(BATCH_ROWS)
+        .map(|from| batch.slice(from, BATCH_ROWS.min(batch.num_rows() - from)))
+        .collect()
+}
 
 /// Runs `work` on a runtime of its own, whose threads start on the cores this thread may use.
 pub(crate) fn block_on(work: impl Future<Output = Result<()>>) -> Result<()> {
@@ -57,6 +113,11 @@ pub(crate) fn median(values: &mut [f64]) -> f64 {
 pub(crate) fn quantile(values: &mut [f64], q: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     values[((values.len() - 1) as f64 * q).round() as usize]
+}
+
+/// Prints a time.
+pub(crate) fn timed(what: &str, seconds: f64) {
+    println!("{what:<72} {seconds:>9.3} s");
 }
 
 /// Prints one figure beside its bar.

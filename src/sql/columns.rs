@@ -15,6 +15,7 @@ use datafusion::sql::sqlparser::ast::{
     VisitMut, VisitorMut,
 };
 
+use super::planner::Form;
 use crate::Result;
 
 /// Replaces names that differ from their column by case only.
@@ -99,7 +100,9 @@ impl VisitorMut for Queries {
             item.visit(&mut rename)?;
         }
         for from in &mut select.from {
+            event_time(&mut from.relation, names)?;
             for join in &mut from.joins {
+                event_time(&mut join.relation, names)?;
                 join.join_operator.visit(&mut rename)?;
             }
         }
@@ -225,7 +228,36 @@ impl Scope {
     }
 }
 
+/// Renames the column of a WATERMARK clause; the relation before it is visited by itself.
+fn event_time(factor: &mut TableFactor, names: &Names) -> ControlFlow<()> {
+    if !matches!(Form::of(factor), Some(Form::Watermark { .. })) {
+        return ControlFlow::Continue(());
+    }
+    let scope = Scope(vec![named(factor, names)]);
+    let TableFactor::Table {
+        args: Some(args), ..
+    } = factor
+    else {
+        return ControlFlow::Continue(());
+    };
+    let mut rename = Rename {
+        scope: &scope,
+        spared: Vec::new(),
+        subqueries: 0,
+    };
+    args.args.iter_mut().try_for_each(|a| a.visit(&mut rename))
+}
+
 fn named(factor: &TableFactor, names: &Names) -> (String, Option<Vec<String>>) {
+    if let (Some(form), TableFactor::Table { alias, .. }) = (Form::of(factor), factor) {
+        let called = alias.as_ref().map(|a| fold(&a.name));
+        let inner = || match form.input().body.as_ref() {
+            SetExpr::Select(select) => Scope::of(&select.from, names).0.into_iter().next(),
+            _ => None,
+        };
+        let called = called.or_else(|| inner().map(|(name, _)| name));
+        return (called.unwrap_or_default(), outputs(form.input(), names));
+    }
     match factor {
         TableFactor::Table { name, alias, .. } => {
             let columns = last(name).and_then(|n| names.get(&n).cloned()).flatten();

@@ -1,24 +1,23 @@
 //! Forms that a later version takes: refused by name, where DataFusion would read something else into them.
 
 use datafusion::sql::parser::Statement;
-use datafusion::sql::sqlparser::dialect::GenericDialect;
-use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
+use super::words::{at, is_name, names_a_table};
 use crate::{Error, Result};
 
-/// Looks at the words of the text: `FROM STREAM t` would be a table `STREAM`, `SELECT STREAM *` a product.
+/// Looks at the words of the text: `SELECT STREAM *` would be a product.
 ///
 /// # Errors
 /// `Unsupported`, naming the form and what to write instead.
-pub(super) fn refuse(text: &str) -> Result<()> {
-    // What cannot be cut into words is the parser's to tell.
-    let Ok(tokens) = Tokenizer::new(&GenericDialect {}, text).tokenize() else {
-        return Ok(());
-    };
+pub(super) fn refuse(tokens: &[TokenWithSpan]) -> Result<()> {
+    let tokens: Vec<&TokenWithSpan> = tokens
+        .iter()
+        .filter(|t| !matches!(t.token, Token::Whitespace(_)))
+        .collect();
     let words: Vec<String> = tokens
         .iter()
-        .filter(|token| !matches!(token, Token::Whitespace(_)))
-        .map(|token| match token {
+        .map(|t| match &t.token {
             Token::Word(word) if word.quote_style.is_none() => word.value.to_ascii_uppercase(),
             Token::Word(_) | Token::SingleQuotedString(_) => String::new(),
             other => other.to_string(),
@@ -27,9 +26,8 @@ pub(super) fn refuse(text: &str) -> Result<()> {
     for start in 0..words.len() {
         let rest: Vec<&str> = words[start..].iter().map(String::as_str).collect();
         if let Some((form, hint)) = later(&rest) {
-            return Err(Error::unsupported(format!("`{form}` in SQL"))
-                .with_operator(form)
-                .with_hint(hint));
+            let error = Error::unsupported(format!("`{form}` in SQL"));
+            return Err(at(error, tokens[start]).with_operator(form).with_hint(hint));
         }
     }
     Ok(())
@@ -40,12 +38,12 @@ type Form = (&'static str, &'static str);
 fn later(words: &[&str]) -> Option<Form> {
     const STREAM: Form = (
         "STREAM",
-        "leave the word out: a streaming table streams by its name alone",
+        "write `FROM STREAM t`, or leave the word out: a streaming table streams by its name alone",
     );
     const START: &str = "take the SELECT as a frame and start it with `write_stream()`";
     Some(match words {
         ["FROM" | "JOIN", "STREAM", next, ..] if names_a_table(next) => STREAM,
-        ["SELECT", "STREAM", next, ..] if *next == "*" || is_word(next) => STREAM,
+        ["SELECT", "STREAM", next, ..] if *next == "*" || is_name(next) => STREAM,
         ["CREATE", "STREAMING", "TABLE", ..] | ["CREATE", "OR", "REPLACE", "STREAMING", ..] => {
             ("CREATE STREAMING TABLE", START)
         }
@@ -53,9 +51,14 @@ fn later(words: &[&str]) -> Option<Form> {
             "CREATE UNBOUNDED EXTERNAL TABLE",
             "read it with `read_stream()` and make it known with `create_or_replace_temp_view`",
         ),
-        ["WATERMARK", "FOR", ..] | ["WATERMARK", _, "DELAY", "OF", ..] => {
-            ("WATERMARK", "this version has no watermarks in SQL")
-        }
+        ["WATERMARK", "FOR", ..] => (
+            "WATERMARK FOR",
+            "write `FROM t WATERMARK ts DELAY OF INTERVAL 10 SECONDS` where the table is read",
+        ),
+        ["WATERMARK", _, "DELAY", "OF", ..] => (
+            "WATERMARK",
+            "it stands right after the table or subquery, and before its alias",
+        ),
         ["EMIT", "CHANGES", ..] | ["EMIT", "ON", "WINDOW", ..] => (
             "EMIT",
             "say the output mode with `write_stream().output_mode(…)`",
@@ -69,49 +72,8 @@ fn later(words: &[&str]) -> Option<Form> {
             "STREAMING QUERY",
             "use the handle that `start` gives, or `session.streams()`",
         ),
-        ["SESSION_WINDOW", "(", ..] => (
-            "session_window",
-            "this version groups by `window(ts, …)` only",
-        ),
-        ["WINDOW_TIME", "(", ..] => (
-            "window_time",
-            "take `window.end` instead, which is a microsecond later",
-        ),
         _ => return None,
     })
-}
-
-/// What may follow STREAM where it is Spark's word and not a table of that name.
-fn names_a_table(next: &str) -> bool {
-    const AFTER_A_TABLE: [&str; 22] = [
-        "WHERE",
-        "GROUP",
-        "ORDER",
-        "LIMIT",
-        "OFFSET",
-        "HAVING",
-        "JOIN",
-        "INNER",
-        "LEFT",
-        "RIGHT",
-        "FULL",
-        "CROSS",
-        "NATURAL",
-        "ON",
-        "USING",
-        "AS",
-        "UNION",
-        "EXCEPT",
-        "INTERSECT",
-        "QUALIFY",
-        "WITH",
-        "TABLESAMPLE",
-    ];
-    next == "(" || (is_word(next) && !AFTER_A_TABLE.contains(&next))
-}
-
-fn is_word(text: &str) -> bool {
-    text.starts_with(|c: char| c.is_alphabetic() || c == '_') && text != "FROM"
 }
 
 /// What is seen only once it is parsed.
@@ -132,25 +94,36 @@ pub(super) fn refuse_statement(statement: &Statement) -> Result<()> {
 mod tests {
     use super::*;
 
+    use datafusion::sql::sqlparser::dialect::GenericDialect;
+    use datafusion::sql::sqlparser::tokenizer::Tokenizer;
+
+    fn refused(text: &str) -> Option<Error> {
+        let mut tokenizer = Tokenizer::new(&GenericDialect {}, text);
+        refuse(&tokenizer.tokenize_with_location().expect(text)).err()
+    }
+
     #[test]
     fn forms_of_later_versions_are_named() {
         for (text, form) in [
-            ("SELECT k FROM STREAM events", "STREAM"),
-            ("select * from stream(events)", "STREAM"),
             ("SELECT STREAM * FROM events", "STREAM"),
             (
                 "CREATE STREAMING TABLE t AS SELECT 1",
                 "CREATE STREAMING TABLE",
             ),
             (
-                "SELECT 1 FROM t WATERMARK ts DELAY OF INTERVAL 5 SECONDS",
+                "SELECT 1 FROM t AS a WATERMARK ts DELAY OF INTERVAL 5 SECONDS",
                 "WATERMARK",
+            ),
+            (
+                "CREATE TABLE t (ts TIMESTAMP, WATERMARK FOR ts AS ts)",
+                "WATERMARK FOR",
             ),
             ("SELECT 1 FROM t GROUP BY k EMIT CHANGES", "EMIT"),
             ("STOP STREAMING QUERY q", "STREAMING QUERY"),
         ] {
-            let error = refuse(text).expect_err(text);
+            let error = refused(text).expect(text);
             assert_eq!(error.operator(), Some(form), "{text}");
+            assert!(error.position().is_some(), "{text}");
         }
     }
 
@@ -163,7 +136,7 @@ mod tests {
             "SELECT 'FROM STREAM x'",
             "SELECT \"STREAM\" k FROM t",
         ] {
-            assert!(refuse(text).is_ok(), "{text}");
+            assert!(refused(text).is_none(), "{text}");
         }
     }
 }

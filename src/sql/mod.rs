@@ -1,32 +1,40 @@
 //! SQL: DataFusion's, with the few forms that streams bring.
 //!
 //! ```text
-//!  text ──► parse ──► settings' aliases, forms of later versions ──► names of windows ──► plan ──► run
-//!            DFParser        set.rs, later.rs                           resolve_window_names       DataFusion
+//!  text ──► words ──► STREAM, WATERMARK ──► parse ──► settings' aliases, names of windows ──► plan ──► run
+//!          Tokenizer  relation.rs          DFParser   set.rs, resolve_window_names          planner.rs  DataFusion
+//!                     later.rs refuses
 //! ```
-//! One statement at a time. The text is parsed once by the session's own dialect; what is rewritten is
-//! the syntax tree, never the text, so that errors speak of what the user wrote.
+//! One statement at a time. The text is parsed once by the session's own dialect; what is rewritten are words,
+//! which keep their place, and the syntax tree, never the text, so that errors speak of what the user wrote.
 
 mod columns;
+mod interval;
 mod later;
 mod literals;
+mod planner;
 mod position;
+mod relation;
 mod set;
+mod words;
 
+use datafusion::error::DataFusionError;
+use datafusion::execution::SessionState;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan};
-use datafusion::sql::parser::Statement;
+use datafusion::sql::parser::{DFParserBuilder, Statement};
+use datafusion::sql::sqlparser::dialect::dialect_from_str;
+use datafusion::sql::sqlparser::parser::ParserError;
+use datafusion::sql::sqlparser::tokenizer::Tokenizer;
 use highwater_plan::functions::window::resolve_window_names;
+
+pub(crate) use planner::StreamRelations;
 
 use crate::{Error, Result, StreamFrame, StreamSession};
 
 /// Runs one statement; statements that change the session act at once, queries become a frame.
 pub(crate) async fn run(session: &StreamSession, text: &str) -> Result<StreamFrame> {
     let state = session.state();
-    later::refuse(text)?;
-    let dialect = state.config_options().sql_parser.dialect;
-    let mut statement = state
-        .sql_to_statement(text, &dialect)
-        .map_err(|e| position::locate(e.into()))?;
+    let mut statement = parse(&state, text)?;
     if let Statement::Statement(inner) = &mut statement {
         set::alias(inner)?;
     }
@@ -40,6 +48,31 @@ pub(crate) async fn run(session: &StreamSession, text: &str) -> Result<StreamFra
         .await
         .map_err(|e| position::locate(e.into()))?;
     execute(session, plan).await
+}
+
+/// The one statement of the text.
+fn parse(state: &SessionState, text: &str) -> Result<Statement> {
+    let options = &state.config_options().sql_parser;
+    let dialect = dialect_from_str(options.dialect)
+        .ok_or_else(|| Error::invalid(format!("unknown SQL dialect {}", options.dialect)))?;
+    let located = |e: DataFusionError| position::locate(e.into());
+    let tokens = Tokenizer::new(&*dialect, text)
+        .tokenize_with_location()
+        .map_err(|e| located(ParserError::from(e).into()))?;
+    let tokens = relation::rewrite(tokens, &*dialect)?;
+    later::refuse(&tokens)?;
+    let mut statements = DFParserBuilder::new(tokens)
+        .with_dialect(&*dialect)
+        .with_recursion_limit(options.recursion_limit.get())
+        .build()
+        .and_then(|mut parser| parser.parse_statements())
+        .map_err(located)?;
+    match (statements.pop_front(), statements.is_empty()) {
+        (Some(statement), true) => Ok(statement),
+        (Some(_), false) => Err(Error::unsupported("several SQL statements in one call")
+            .with_hint("call `sql` once for each")),
+        (None, _) => Err(Error::invalid("there is no SQL statement in the text")),
+    }
 }
 
 async fn execute(session: &StreamSession, plan: LogicalPlan) -> Result<StreamFrame> {

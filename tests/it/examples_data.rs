@@ -6,7 +6,11 @@ use highwater::Result;
 use highwater::datafusion::arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use highwater::prelude::*;
 use highwater_testkit::conformance::compare::difference;
-use highwater_testkit::{Harness, Row, value};
+use highwater_testkit::{Harness, Row, TestStream, Value, row, value};
+
+#[path = "../../examples/late_rows.rs"]
+#[expect(dead_code, reason = "its main is for the example")]
+mod late_rows;
 
 #[path = "../../examples/retail.rs"]
 #[expect(dead_code, reason = "its main is for the example")]
@@ -15,6 +19,10 @@ mod retail;
 #[path = "../../examples/sensors.rs"]
 #[expect(dead_code, reason = "its main is for the example")]
 mod sensors;
+
+#[path = "../../examples/sessions.rs"]
+#[expect(dead_code, reason = "its main is for the example")]
+mod sessions;
 
 const RETAIL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/retail/by-day");
 const SENSORS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/sensors");
@@ -25,7 +33,7 @@ fn folder(variable: &str, bundled: &str) -> String {
 
 async fn streamed(frame: StreamFrame, mode: OutputMode) -> Result<Vec<Row>> {
     let mut harness = Harness::new(frame, mode)?.with_trigger(Trigger::AvailableNow);
-    harness.start().await?.await_termination().await?;
+    harness.finish().await?;
     match mode {
         OutputMode::Complete => harness.last(),
         _ => Ok(harness.take_new()?.concat()),
@@ -41,8 +49,8 @@ fn assert_same(expected: &[Row], actual: &[Row]) {
     assert_eq!(difference(expected, actual, false), None);
 }
 
-#[tokio::test]
-async fn retail_spending_is_the_batch_answer() -> Result<()> {
+/// The retail files as a table `retail` of a batch session.
+async fn retail_table() -> Result<SessionContext> {
     let context = SessionContext::new();
     let time = DataType::Timestamp(TimeUnit::Microsecond, None);
     let schema = schema(&[
@@ -58,6 +66,13 @@ async fn retail_spending_is_the_batch_answer() -> Result<()> {
     let files = CsvReadOptions::new().has_header(true).schema(&schema);
     let folder = folder("HIGHWATER_RETAIL", RETAIL);
     context.register_csv("retail", &folder, files).await?;
+    Ok(context)
+}
+
+#[tokio::test]
+async fn retail_spending_is_the_batch_answer() -> Result<()> {
+    let context = retail_table().await?;
+    let folder = folder("HIGHWATER_RETAIL", RETAIL);
     let expected = batch(
         &context,
         "SELECT customerid, date_trunc('day', invoicedate) AS day,
@@ -68,6 +83,63 @@ async fn retail_spending_is_the_batch_answer() -> Result<()> {
     let frame = retail::spending(&StreamSession::new(), &folder).await?;
     assert_same(&expected, &streamed(frame, OutputMode::Complete).await?);
     Ok(())
+}
+
+#[tokio::test]
+async fn visits_are_the_batch_answer() -> Result<()> {
+    // A visit begins where the purchase before is more than an hour ago; equal times are one instant.
+    let expected = batch(
+        &retail_table().await?,
+        "WITH buys AS (
+           SELECT customerid, invoicedate, unitprice * quantity AS cost,
+                  CASE WHEN invoicedate <= lag(invoicedate) OVER w + INTERVAL '1' HOUR
+                       THEN 0 ELSE 1 END AS begins
+           FROM retail WHERE customerid IS NOT NULL
+           WINDOW w AS (PARTITION BY customerid ORDER BY invoicedate)),
+         numbered AS (
+           SELECT *, sum(begins) OVER (PARTITION BY customerid ORDER BY invoicedate) AS visit
+           FROM buys)
+         SELECT customerid, min(invoicedate), max(invoicedate) + INTERVAL '1' HOUR,
+                sum(cost), count(*)
+         FROM numbered GROUP BY customerid, visit",
+    )
+    .await?;
+    let folder = folder("HIGHWATER_RETAIL", RETAIL);
+    let visits = sessions::visits(&StreamSession::new(), &folder).await?;
+    let mut harness = Harness::new(visits, OutputMode::Append)?
+        .with_trigger(Trigger::AvailableNow)
+        .with_writer(|writer| writer.option("flushOnEnd", true));
+    harness.finish().await?;
+    assert_same(&expected, &harness.take_new()?.concat());
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_rows_that_the_example_calls_late_are() -> Result<()> {
+    let session = StreamSession::new();
+    let readings = MemoryStream::new(&session, "ts TIMESTAMP, pump STRING, psi DOUBLE")?;
+    let counts = late_rows::counts(readings.to_frame())?;
+    let mut script = TestStream::new(counts, OutputMode::Append)?
+        .with_writer(|writer| writer.late_rows_to("late"));
+    for rows in late_rows::ARRIVALS {
+        script = script.add_data(&readings, rows.iter().copied()).process();
+    }
+    let at = |second: u32| Value::time(&format!("2024-05-01 12:00:{second:02}"));
+    script
+        .check_new([
+            row![at(0), "ALDER", 2, 90.0],
+            row![at(10), "ALDER", 1, 92.0],
+            row![at(20), "BIRCH", 1, 88.0],
+        ])
+        .check_late(3)
+        .check_watermark("2024-05-01 12:00:45")
+        .check_sql(
+            &session,
+            "SELECT psi FROM late",
+            [row![0.1], row![0.2], row![0.3]],
+        )
+        .run()
+        .await
 }
 
 #[tokio::test]

@@ -2,7 +2,12 @@
 
 mod aggregates;
 mod api;
+mod beyond_event_time;
 mod conformance;
+mod deduplication;
+mod event_time;
+mod event_time_sql;
 mod examples_data;
 mod property;
+mod sessions;
 mod tidy;

@@ -27,6 +27,9 @@ pub struct OffsetsEntry {
     pub conf: BTreeMap<String, String>,
     /// The range of each source, by the source's name.
     pub sources: BTreeMap<String, OffsetRange>,
+    /// True for the last micro-batch of `flushOnEnd`: in it everything closes, whatever the watermark.
+    #[serde(rename = "final", default, skip_serializing_if = "is_false")]
+    pub is_final: bool,
 }
 
 /// Micro-batch N as it is done.
@@ -42,6 +45,13 @@ pub struct CommitEntry {
     /// What the sink reported.
     #[serde(default)]
     pub sink: SinkCommit,
+    /// True after the last micro-batch of `flushOnEnd`: no micro-batch may follow.
+    #[serde(rename = "final", default, skip_serializing_if = "is_false")]
+    pub is_final: bool,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 /// The identity of the query that owns a checkpoint.
@@ -161,6 +171,7 @@ mod tests {
             late_watermark: Watermark(9_000),
             sources: BTreeMap::from([("events".to_owned(), range)]),
             conf: BTreeMap::from([("a".to_owned(), "b".to_owned())]),
+            is_final: false,
         }
     }
 
@@ -192,6 +203,7 @@ mod tests {
                 next_watermark: Watermark(21),
                 state,
                 sink: SinkCommit::rows(4),
+                is_final: false,
             };
             let bytes = entry.encode().expect("encoded");
             assert_eq!(std::str::from_utf8(&bytes).expect("text"), text);
@@ -199,6 +211,24 @@ mod tests {
         }
         let short = CommitEntry::decode(b"v1\n{\"nextBatchWatermarkMs\":0}").expect("decoded");
         assert_eq!(short, CommitEntry::default());
+    }
+
+    #[test]
+    fn only_a_final_micro_batch_says_so() {
+        let last = OffsetsEntry {
+            is_final: true,
+            ..offsets()
+        };
+        let bytes = last.encode().expect("encoded");
+        assert!(bytes.ends_with(b",\"final\":true}"));
+        assert_eq!(OffsetsEntry::decode(&bytes).expect("decoded"), last);
+        let done = CommitEntry {
+            is_final: true,
+            ..CommitEntry::default()
+        };
+        let bytes = done.encode().expect("encoded");
+        assert!(bytes.ends_with(b",\"final\":true}"));
+        assert_eq!(CommitEntry::decode(&bytes).expect("decoded"), done);
     }
 
     #[test]

@@ -2,9 +2,12 @@
 //!
 //! ```text
 //!  frame      "HWST"  version: u32  length of body: u64  checksum of body: u64
-//!  body       micro-batch: u64  operators: u32
-//!  operator   length: u32  name (UTF-8)  length: u64  Arrow IPC stream, its buffers lz4
+//!  body       micro-batch: u64  entries: u32
+//!  entry      length: u32  name (UTF-8)  length: u64  Arrow IPC stream, its buffers lz4
 //! ```
+//!
+//! An entry has records of one operator under one schema. What operators note in the metadata of their schemas,
+//! such as up to when they forget, is kept; so is a batch that has no rows and only such a note.
 //!
 //! Numbers are little-endian; the checksum is XXH3 of 64 bits. A file that is cut off, that has a bit
 //! changed, or that is another micro-batch's is found before anything of it is used.
@@ -23,7 +26,7 @@ use highwater_core::{BatchId, Error, Result, stable_hash};
 pub struct OperatorChanges {
     /// The operator's name, unique in the query.
     pub operator: String,
-    /// Its records, all with the same columns.
+    /// Its records, all with the same columns; the metadata of their schemas may differ.
     pub records: Vec<RecordBatch>,
 }
 
@@ -37,15 +40,21 @@ const HEADER: usize = 24;
 /// # Errors
 /// `Internal` when the records of an operator do not have the same columns.
 pub fn encode(batch: BatchId, changes: &[OperatorChanges]) -> Result<Option<Vec<u8>>> {
-    let changed: Vec<_> = changes.iter().filter(|c| has_rows(c)).collect();
-    if changed.is_empty() {
+    let mut entries = Vec::new();
+    for change in changes {
+        let told: Vec<_> = change.records.iter().filter(|r| tells(r)).collect();
+        let same = |a: &&RecordBatch, b: &&RecordBatch| a.schema_ref() == b.schema_ref();
+        let alike = told.chunk_by(same).map(<[_]>::to_vec);
+        entries.extend(alike.map(|records| (change, records)));
+    }
+    if entries.is_empty() {
         return Ok(None);
     }
     let mut file = vec![0; HEADER];
     file.extend_from_slice(&batch.0.to_le_bytes());
-    file.extend_from_slice(&length32(changed.len())?.to_le_bytes());
-    for change in changed {
-        encode_operator(change, &mut file)
+    file.extend_from_slice(&length32(entries.len())?.to_le_bytes());
+    for (change, records) in entries {
+        encode_entry(change, &records, &mut file)
             .map_err(|e| e.context("writing state").with_operator(&change.operator))?;
     }
     let body = &file[HEADER..];
@@ -69,7 +78,7 @@ pub fn decode(batch: BatchId, file: &[u8]) -> Result<Vec<OperatorChanges>> {
     }
     let count = rest.u32()?;
     let changes = (0..count)
-        .map(|_| decode_operator(&mut rest))
+        .map(|_| decode_entry(&mut rest))
         .collect::<Result<_>>()?;
     match rest.0 {
         [] => Ok(changes),
@@ -77,16 +86,22 @@ pub fn decode(batch: BatchId, file: &[u8]) -> Result<Vec<OperatorChanges>> {
     }
 }
 
-fn has_rows(changes: &OperatorChanges) -> bool {
-    changes.records.iter().any(|records| records.num_rows() > 0)
+/// True when there is something in the records, be it only a note of the operator.
+fn tells(records: &RecordBatch) -> bool {
+    records.num_rows() > 0 || !records.schema_ref().metadata().is_empty()
 }
 
-fn encode_operator(changes: &OperatorChanges, file: &mut Vec<u8>) -> Result<()> {
+/// `records` are those of the operator's that stand together and have one schema.
+fn encode_entry(
+    changes: &OperatorChanges,
+    records: &[&RecordBatch],
+    file: &mut Vec<u8>,
+) -> Result<()> {
     file.extend_from_slice(&length32(changes.operator.len())?.to_le_bytes());
     file.extend_from_slice(changes.operator.as_bytes());
     let at = file.len();
     file.extend_from_slice(&[0; 8]);
-    let Some(first) = changes.records.first() else {
+    let (Some(first), Some(all)) = (records.first(), changes.records.first()) else {
         return Err(Error::internal("an operator without records"));
     };
     let options = IpcWriteOptions::default()
@@ -94,10 +109,10 @@ fn encode_operator(changes: &OperatorChanges, file: &mut Vec<u8>) -> Result<()> 
         .map_err(unwritable)?;
     let mut writer = StreamWriter::try_new_with_options(&mut *file, first.schema_ref(), options)
         .map_err(unwritable)?;
-    for records in changes.records.iter().filter(|r| r.num_rows() > 0) {
-        if records.schema_ref().fields() != first.schema_ref().fields() {
-            return Err(Error::internal("its records have different columns"));
-        }
+    if first.schema_ref().fields() != all.schema_ref().fields() {
+        return Err(Error::internal("its records have different columns"));
+    }
+    for records in records {
         writer.write(&without_slack(records)?).map_err(unwritable)?;
     }
     writer.finish().map_err(unwritable)?;
@@ -107,7 +122,7 @@ fn encode_operator(changes: &OperatorChanges, file: &mut Vec<u8>) -> Result<()> 
     Ok(())
 }
 
-fn decode_operator(rest: &mut Rest<'_>) -> Result<OperatorChanges> {
+fn decode_entry(rest: &mut Rest<'_>) -> Result<OperatorChanges> {
     let length = u64::from(rest.u32()?);
     let operator = std::str::from_utf8(rest.take(length)?)
         .map_err(|e| Error::corrupt("the name of an operator is no text").with_source(e))?
@@ -277,6 +292,38 @@ mod tests {
         some.insert(1, untouched);
         let file = encode(BatchId(7), &some).expect("encoded").expect("some");
         assert_eq!(decode(BatchId(7), &file).expect("decoded"), changes());
+    }
+
+    /// An operator that only forgets says so in the metadata of a batch without rows; merged sessions have a mark of
+    /// their own. All of it comes back, in order.
+    #[test]
+    fn what_operators_note_in_their_schemas_is_kept() {
+        let noted = |keys: &[&str], key: &str, value: &str| {
+            let records = records(keys);
+            let metadata = [(key.to_owned(), value.to_owned())].into();
+            let schema = records.schema().as_ref().clone().with_metadata(metadata);
+            records.with_schema(Arc::new(schema)).expect("noted")
+        };
+        let of = |operator: &str, records| OperatorChanges {
+            operator: operator.into(),
+            records,
+        };
+        let forgets = vec![noted(&[], "evicted_to", "5")];
+        let removed = vec![noted(&["a"], "removed", "1"), noted(&["b"], "removed", "1")];
+        let plain = vec![records(&["c"])];
+        let again = vec![noted(&["d"], "removed", "1")];
+        let mixed = [&removed[..], &plain, &again].concat();
+        let changes = [of("aggregate", forgets.clone()), of("session", mixed)];
+        let file = encode(BatchId(7), &changes)
+            .expect("encoded")
+            .expect("some");
+        let expected = [
+            of("aggregate", forgets),
+            of("session", removed),
+            of("session", plain),
+            of("session", again),
+        ];
+        assert_eq!(decode(BatchId(7), &file).expect("decoded"), expected);
     }
 
     #[test]

@@ -4,20 +4,22 @@ use std::sync::Arc;
 
 use futures::future::try_join_all;
 use highwater_core::{
-    BatchId, MicroBatch, Offset, OffsetRange, ReadLimit, Result, Source, Timestamp,
+    BatchId, Error, MicroBatch, Offset, OffsetRange, ReadLimit, Result, Source, Timestamp,
+    Watermark,
 };
 
 use crate::listen::Waiter;
 use crate::run::Run;
 use crate::status::Stage;
 use crate::ticker::Tick;
-use crate::watermarks::Watermarks;
+use crate::watermarks::InForce;
 
 impl Run {
     /// The micro-batch that is due at `tick`; `None` when there is nothing to do.
     ///
     /// # Errors
-    /// What a source answers when it is asked for its latest offset.
+    /// What a source answers when it is asked for its latest offset; `Invalid` when there is new data after the final
+    /// micro-batch of `flushOnEnd`.
     pub(crate) async fn construct(&mut self, tick: Tick) -> Result<Option<Arc<MicroBatch>>> {
         self.query.stage().set(Stage::GettingOffsets);
         let batch = match self.position.pending.take() {
@@ -32,11 +34,12 @@ impl Run {
                 goal.reached();
                 self.ticker.look_again();
             }
-            (None, None) => self.ticker.nothing(),
+            (None, None) => self.ticker.nothing(self.deadline()),
         }
         let batch = batch.map(Arc::new);
         if batch.is_some() {
             self.query.stage().set(Stage::Processing);
+            self.watermarks.begin(self.position.time_at(tick.at));
             self.laps.begin(tick.at, self.query.clock().now());
         }
         self.in_flight.clone_from(&batch);
@@ -49,18 +52,30 @@ impl Run {
             self.take_goal().await?;
         }
         let goal = self.goal.as_ref().map(|goal| goal.targets.as_slice());
-        let ends = self.inputs.latest(&self.position.ends, goal).await?;
-        let due = self.rules.no_data_batches
-            && self.watermarks.moved()
-            && !self.plan.operators().is_empty();
-        Ok(choose(
-            &self.position,
-            &self.inputs,
-            ends,
-            self.watermarks,
-            due,
-            tick.at,
-        ))
+        let time = self.position.time_at(tick.at);
+        let facts = Facts {
+            ends: self.inputs.latest(&self.position.ends, goal).await?,
+            marks: self.watermarks.in_force(time),
+            due: self.may_run_without_data()
+                && (self.watermarks.moved() || self.watermarks.released(time)),
+            last: self.rules.flush
+                && self.inputs.latest(&self.position.ends, None).await? == self.position.ends,
+            time,
+        };
+        choose(&self.position, &self.inputs, facts)
+    }
+
+    /// True when a micro-batch without data would be of use (Spark): an operator has something to do in it.
+    fn may_run_without_data(&self) -> bool {
+        let mut operators = self.plan.operators().iter();
+        self.rules.no_data_batches && operators.any(|o| o.wants_batch_without_data())
+    }
+
+    /// When a micro-batch without data is due because nothing comes: an idle input is left out of the watermark.
+    fn deadline(&self) -> Option<Timestamp> {
+        self.watermarks
+            .deadline()
+            .filter(|_| self.may_run_without_data())
     }
 
     /// Those who wait for all that is there: what is there now becomes the goal.
@@ -74,31 +89,61 @@ impl Run {
     }
 }
 
-/// What is the next micro-batch, from what the sources have: `ends` are the farthest offsets it may read to.
-///
-/// None runs when no source has moved, unless one without data is `due`.
-fn choose(
-    position: &Position,
-    inputs: &Inputs,
+/// What is known when the next micro-batch is chosen.
+struct Facts {
+    /// The farthest offsets it may read to.
     ends: Vec<Offset>,
-    watermarks: Watermarks,
+    /// The watermarks it would run with.
+    marks: InForce,
+    /// One without data is due.
     due: bool,
-    now: Timestamp,
-) -> Option<MicroBatch> {
-    if !due && ends == position.ends {
-        return None;
+    /// All there is has been read, and the query is to be flushed at its end.
+    last: bool,
+    /// Its batch time.
+    time: Timestamp,
+}
+
+/// What is the next micro-batch: one with data when a source has moved, else one without where it is due, else
+/// the final one where the query is flushed, once.
+fn choose(position: &Position, inputs: &Inputs, facts: Facts) -> Result<Option<MicroBatch>> {
+    let moved = facts.ends != position.ends;
+    if position.closed {
+        return if moved {
+            Err(after_the_flush())
+        } else {
+            Ok(None)
+        };
+    }
+    let flush = !moved && !facts.due && facts.last && position.next > BatchId(0);
+    if !moved && !facts.due && !flush {
+        return Ok(None);
     }
     let starts = position.ends.iter().cloned();
     let ranges = starts
-        .zip(ends)
+        .zip(facts.ends)
         .map(|(start, end)| OffsetRange::new(start, end));
-    Some(MicroBatch {
+    Ok(Some(MicroBatch {
         id: position.next,
         ranges: inputs.names().zip(ranges).collect(),
-        time: now.floor_to_millis().max(position.time),
-        watermark: watermarks.current,
-        late_watermark: watermarks.previous,
-    })
+        time: facts.time,
+        watermark: if flush {
+            Watermark::END
+        } else {
+            facts.marks.closes
+        },
+        late_watermark: facts.marks.late,
+    }))
+}
+
+/// Every window is closed: a row that comes now would open one that was given out already.
+pub(crate) fn after_the_flush() -> Error {
+    Error::invalid(
+        "there is new data, but an earlier run has closed every window of this checkpoint (flushOnEnd)",
+    )
+    .with_option("flushOnEnd")
+    .with_hint(
+        "start with a new checkpoint location; to go on from a checkpoint, run without `flushOnEnd`",
+    )
 }
 
 /// Where a query stands between two micro-batches.
@@ -110,15 +155,23 @@ pub(crate) struct Position {
     pub(crate) ends: Vec<Offset>,
     /// The last batch time; batch times never fall.
     pub(crate) time: Timestamp,
+    /// The final micro-batch of `flushOnEnd` is done: no row may follow.
+    pub(crate) closed: bool,
     /// A micro-batch that an earlier run intended and did not commit: it runs first, as it was.
     pub(crate) pending: Option<MicroBatch>,
 }
 
 impl Position {
+    /// The batch time of a micro-batch that is constructed `now`.
+    fn time_at(&self, now: Timestamp) -> Timestamp {
+        now.floor_to_millis().max(self.time)
+    }
+
     /// `batch` is constructed: the next begins where it ends.
     pub(crate) fn pass(&mut self, batch: &MicroBatch) {
         self.next = batch.id.next();
         self.time = batch.time;
+        self.closed = batch.is_final();
         for (end, range) in self.ends.iter_mut().zip(batch.ranges.values()) {
             end.clone_from(&range.end);
         }
@@ -187,7 +240,7 @@ impl Inputs {
     }
 
     /// All there is after `starts`.
-    async fn everything(&self, starts: &[Offset]) -> Result<Vec<Offset>> {
+    pub(crate) async fn everything(&self, starts: &[Offset]) -> Result<Vec<Offset>> {
         let asked = self.0.iter().zip(starts).map(|(input, start)| {
             let upto = input.pin.as_ref();
             input.source.latest_offset(start, &ReadLimit::All, upto)
@@ -237,12 +290,23 @@ mod tests {
             next: BatchId(4),
             ends: offsets(ends),
             time: Timestamp::from_millis(100),
+            closed: false,
             pending: None,
         }
     }
 
     fn offsets(numbers: &[u64]) -> Vec<Offset> {
         numbers.iter().copied().map(Offset::from).collect()
+    }
+
+    fn facts(ends: &[u64], now: Timestamp) -> Facts {
+        Facts {
+            ends: offsets(ends),
+            marks: InForce::default(),
+            due: false,
+            last: false,
+            time: position(&[]).time_at(now),
+        }
     }
 
     #[test]
@@ -254,9 +318,11 @@ mod tests {
             ([1, 2], false, Some([(1, 1), (1, 2)])),
             ([3, 2], true, Some([(1, 3), (1, 2)])),
         ] {
-            let now = Timestamp::from_micros(200_999);
-            let (position, marks) = (position(&[1, 1]), Watermarks::default());
-            let batch = choose(&position, &inputs, offsets(&ends), marks, due, now);
+            let facts = Facts {
+                due,
+                ..facts(&ends, Timestamp::from_micros(200_999))
+            };
+            let batch = choose(&position(&[1, 1]), &inputs, facts).unwrap();
             let ranges = batch.as_ref().map(|batch| {
                 let range = |name: &str| {
                     let range = &batch.ranges[name];
@@ -271,12 +337,54 @@ mod tests {
         }
     }
 
+    /// The final micro-batch comes after all data and all that is due, once, and only when there was a micro-batch.
+    #[test]
+    fn the_final_batch_is_the_last_one() {
+        let inputs = inputs(&["a"]);
+        for (next, ends, due, last, expected) in [
+            (4, 1, false, true, Some(true)),
+            (4, 2, false, true, Some(false)),
+            (4, 1, true, true, Some(false)),
+            (4, 1, false, false, None),
+            (0, 1, false, true, None),
+        ] {
+            let mut position = position(&[1]);
+            position.next = BatchId(next);
+            let facts = Facts {
+                due,
+                last,
+                ..facts(&[ends], Timestamp::default())
+            };
+            let batch = choose(&position, &inputs, facts).unwrap();
+            assert_eq!(batch.as_ref().map(MicroBatch::is_final), expected);
+            if let Some(batch) = batch {
+                position.pass(&batch);
+                assert_eq!(position.closed, batch.is_final());
+            }
+        }
+    }
+
+    #[test]
+    fn after_the_final_batch_nothing_runs_and_data_is_refused() {
+        let (inputs, mut position) = (inputs(&["a"]), position(&[1]));
+        position.closed = true;
+        for due in [false, true] {
+            let facts = |end| Facts {
+                due,
+                last: true,
+                ..facts(&[end], Timestamp::default())
+            };
+            assert_eq!(choose(&position, &inputs, facts(1)).unwrap(), None);
+            let error = choose(&position, &inputs, facts(2)).unwrap_err();
+            assert_eq!(error.option(), Some("flushOnEnd"));
+        }
+    }
+
     #[test]
     fn the_batch_time_never_falls() {
         for (now, time) in [(50, 100), (100, 100), (101, 101)] {
-            let now = Timestamp::from_millis(now);
-            let (inputs, marks) = (inputs(&["a"]), Watermarks::default());
-            let batch = choose(&position(&[0]), &inputs, offsets(&[1]), marks, false, now);
+            let facts = facts(&[1], Timestamp::from_millis(now));
+            let batch = choose(&position(&[0]), &inputs(&["a"]), facts).unwrap();
             assert_eq!(batch.unwrap().time, Timestamp::from_millis(time));
         }
     }
@@ -284,10 +392,10 @@ mod tests {
     #[test]
     fn the_next_batch_begins_where_the_last_one_ended() {
         let mut position = position(&[1, 1]);
-        let (inputs, marks) = (inputs(&["a", "b"]), Watermarks::default());
         let now = Timestamp::from_millis(200);
-        let batch = choose(&position, &inputs, offsets(&[1, 7]), marks, false, now).unwrap();
-        position.pass(&batch);
+        let facts = facts(&[1, 7], now);
+        let batch = choose(&position, &inputs(&["a", "b"]), facts).unwrap();
+        position.pass(&batch.unwrap());
         assert_eq!(position.ends, offsets(&[1, 7]));
         assert_eq!((position.next, position.time), (BatchId(5), now));
     }

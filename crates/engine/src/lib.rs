@@ -20,10 +20,12 @@
 pub mod clock;
 mod construct;
 mod failure;
+mod late;
 mod life;
 mod listen;
 pub mod listener;
 pub mod manager;
+mod options;
 mod output;
 pub mod progress;
 pub mod query;
@@ -40,14 +42,16 @@ pub mod watermarks;
 mod tests;
 
 pub use clock::SystemClock;
+pub use late::LateTarget;
 pub use listener::{
     ListenerId, QueryEvent, QueryEvents, QueryIdleEvent, QueryProgressEvent, QueryStartedEvent,
     QueryTerminatedEvent, StreamingQueryListener,
 };
 pub use manager::{CheckpointLocation, QuerySettings, StartRequest, StreamingQueryManager};
+pub use options::QueryOptions;
 pub use progress::{
     DurationProgress, EventTimeProgress, SinkProgress, SourceProgress, StateOperatorProgress,
-    StreamingQueryProgress,
+    StreamingQueryProgress, WatermarkProgress,
 };
 pub use query::StreamingQuery;
 pub use status::StreamingQueryStatus;

@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use crate::failure::{Ending, panicked};
 use crate::listener::{Bus, ListenerId, QueryEvents, StreamingQueryListener};
+use crate::options::QueryOptions;
 use crate::query::StreamingQuery;
 use crate::start;
 use crate::watermarks::WatermarkPolicy;
@@ -43,6 +44,8 @@ pub struct StartRequest {
     pub checkpoint: CheckpointLocation,
     /// The settings.
     pub settings: QuerySettings,
+    /// What it was told beyond Spark.
+    pub options: QueryOptions,
 }
 
 /// Where a query keeps what it must remember.

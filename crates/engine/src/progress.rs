@@ -40,6 +40,9 @@ pub struct StreamingQueryProgress {
     pub durations: DurationProgress,
     /// Event times; empty for a query without a watermark.
     pub event_time: EventTimeProgress,
+    /// The inputs of the watermark, from the sink towards the sources; not in Spark's progress.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub watermarks: Vec<WatermarkProgress>,
     /// The stateful operators, from the sink towards the sources.
     pub state_operators: Vec<StateOperatorProgress>,
     /// The sources.
@@ -92,7 +95,7 @@ pub struct DurationProgress {
     pub trigger_execution_ms: u64,
 }
 
-/// The event times of a micro-batch.
+/// The event times of a micro-batch, of the first `with_watermark` from the sink that saw any (Spark).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct EventTimeProgress {
@@ -112,6 +115,23 @@ pub struct EventTimeProgress {
         with = "iso_watermark"
     )]
     pub watermark: Option<Watermark>,
+}
+
+/// One `with_watermark` of the query after a micro-batch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct WatermarkProgress {
+    /// Its name in the query: `watermark`, `watermark_2`.
+    pub name: String,
+    /// The column of event time.
+    pub column: String,
+    /// Its own watermark after this micro-batch: the greatest event time of this run less the delay.
+    #[serde(with = "iso_mark")]
+    pub watermark: Watermark,
+    /// Rows that did not pass because their event time was too far in the future (`maxEventTimeSkew`).
+    #[serde(default)]
+    pub num_late_rows: u64,
 }
 
 /// What a micro-batch did to the state of one operator.
@@ -137,6 +157,9 @@ pub struct StateOperatorProgress {
     pub memory_used_bytes: u64,
     /// Late rows dropped, counted as Spark counts them: after partial aggregation.
     pub num_rows_dropped_by_watermark: u64,
+    /// Rows of the operator's input that were late; not in Spark's progress.
+    #[serde(default)]
+    pub num_late_rows: u64,
     /// The state is in one piece: always 1.
     pub num_shuffle_partitions: u64,
     /// State tables: always 1.
@@ -217,21 +240,34 @@ mod iso_option {
     }
 }
 
+mod iso_mark {
+    use super::{Timestamp, Watermark, iso};
+    use serde::{Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(mark: &Watermark, to: S) -> Result<S::Ok, S::Error> {
+        iso::serialize(&mark.as_timestamp(), to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Watermark, D::Error> {
+        iso::deserialize(from).map(|time: Timestamp| Watermark(time.as_millis()))
+    }
+}
+
 mod iso_watermark {
-    use super::{Timestamp, Watermark, iso, iso_option};
+    use super::{Watermark, iso_mark, iso_option};
     use serde::{Deserializer, Serializer};
 
     pub(super) fn serialize<S: Serializer>(
         watermark: &Option<Watermark>,
         to: S,
     ) -> Result<S::Ok, S::Error> {
-        iso_option::serialize(&watermark.map(|mark| Timestamp::from_millis(mark.0)), to)
+        iso_option::serialize(&watermark.map(Watermark::as_timestamp), to)
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         from: D,
     ) -> Result<Option<Watermark>, D::Error> {
-        iso::deserialize(from).map(|time| Some(Watermark(time.as_millis())))
+        iso_mark::deserialize(from).map(Some)
     }
 }
 
@@ -257,6 +293,12 @@ mod tests {
                 watermark: Some(Watermark(1_000)),
                 ..EventTimeProgress::default()
             },
+            watermarks: vec![WatermarkProgress {
+                name: "watermark".into(),
+                column: "ts".into(),
+                watermark: Watermark(2_000),
+                num_late_rows: 1,
+            }],
             state_operators: vec![StateOperatorProgress {
                 operator_name: "stateStoreSave".into(),
                 ..StateOperatorProgress::default()
@@ -293,7 +335,12 @@ mod tests {
                 "/eventTime",
                 json!({"watermark": "1970-01-01T00:00:01.000Z"}),
             ),
+            (
+                "/watermarks/0",
+                json!({"name": "watermark", "column": "ts", "watermark": "1970-01-01T00:00:02.000Z", "numLateRows": 1}),
+            ),
             ("/stateOperators/0/operatorName", json!("stateStoreSave")),
+            ("/stateOperators/0/numLateRows", json!(0)),
             ("/sources/0/endOffset", json!(2)),
             ("/sources/0/latestOffset", json!(null)),
             ("/sink/numOutputRows", json!(null)),

@@ -6,7 +6,9 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use futures::future::{AbortHandle, Either, select};
-use highwater_core::{Clock, Error, IntoInterval, QueryContext, QueryId, Result, RunId, Timestamp};
+use highwater_core::{
+    Clock, Error, IntoInterval, QueryContext, QueryId, Result, RunId, Timestamp, Watermark,
+};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -75,6 +77,15 @@ impl StreamingQuery {
     #[must_use]
     pub fn recent_progress(&self) -> Vec<Arc<StreamingQueryProgress>> {
         self.0.progress.lock().iter().map(Arc::clone).collect()
+    }
+
+    /// The watermark that the next micro-batch would run with: 1970-01-01 until it first moves; `None` for a query
+    /// without a watermark.
+    ///
+    /// What `idleTimeout` will let pass is decided when a micro-batch is made, and not in it before.
+    #[must_use]
+    pub fn watermark(&self) -> Option<Timestamp> {
+        self.0.watermark.lock().map(Watermark::as_timestamp)
     }
 
     /// Why the run failed; `None` while it is active, or when it ended well or was stopped.
@@ -177,6 +188,8 @@ pub(crate) struct QueryCore {
     calls: Calls,
     stage: StageCell,
     progress: Mutex<VecDeque<Arc<StreamingQueryProgress>>>,
+    /// What the next micro-batch runs with.
+    watermark: Mutex<Option<Watermark>>,
     /// How many progresses are kept.
     keep: usize,
     ending: watch::Sender<Option<Ending>>,
@@ -192,6 +205,7 @@ pub(crate) struct Identity {
     pub(crate) location: Option<String>,
     pub(crate) explain: String,
     pub(crate) keep: usize,
+    pub(crate) watermark: Option<Watermark>,
 }
 
 impl QueryCore {
@@ -211,6 +225,7 @@ impl QueryCore {
             calls: Calls::new(),
             stage: StageCell::new(),
             progress: Mutex::default(),
+            watermark: Mutex::new(identity.watermark),
             keep: identity.keep.max(1),
             ending: watch::Sender::new(None),
             abort,
@@ -271,6 +286,11 @@ impl QueryCore {
             name: self.name.clone(),
             timestamp: self.clock.now(),
         });
+    }
+
+    /// The watermark that the next micro-batch runs with.
+    pub(crate) fn set_watermark(&self, watermark: Option<Watermark>) {
+        *self.watermark.lock() = watermark;
     }
 
     /// A micro-batch is committed.

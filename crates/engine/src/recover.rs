@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 
 use highwater_checkpoint::{Checkpoint, Recovery, Resume};
-use highwater_core::{BatchId, Error, MicroBatch, Result, Timestamp};
+use highwater_core::{BatchId, Error, MicroBatch, Result, Timestamp, Watermark};
 use highwater_plan::IncrementalPlan;
 
-use crate::construct::{Inputs, Position};
-use crate::watermarks::Watermarks;
+use crate::construct::{Inputs, Position, after_the_flush};
+use crate::watermarks::InForce;
 
 /// Where a run stands.
 #[derive(Debug)]
 pub(crate) struct Standing {
     pub(crate) position: Position,
-    pub(crate) watermarks: Watermarks,
+    pub(crate) watermarks: InForce,
     /// The last micro-batch that earlier runs have logged.
     pub(crate) last_logged: Option<BatchId>,
     /// The last micro-batch that is done: the state is restored up to it.
@@ -37,13 +37,26 @@ impl Standing {
                 next: BatchId(0),
                 ends: inputs.initial().await?,
                 time: Timestamp::default(),
+                closed: false,
                 pending: None,
             },
-            watermarks: Watermarks::default(),
+            watermarks: InForce::default(),
             last_logged: None,
             last_done: None,
             conf: BTreeMap::new(),
         })
+    }
+
+    /// After the final micro-batch of `flushOnEnd` there must be no new data.
+    ///
+    /// # Errors
+    /// `Invalid`, naming the option, when there is.
+    pub(crate) async fn refuse_after_flush(&self, inputs: &Inputs) -> Result<()> {
+        let ends = &self.position.ends;
+        if self.position.closed && inputs.everything(ends).await? != *ends {
+            return Err(after_the_flush());
+        }
+        Ok(())
     }
 
     /// Puts the state back that the last micro-batch left.
@@ -78,20 +91,26 @@ fn resumed(recovery: Recovery, inputs: &Inputs) -> Result<Option<Standing>> {
         return Ok(None);
     };
     check_sources(offsets.sources.keys(), inputs)?;
+    let rerun = matches!(recovery.resume, Resume::Rerun { .. });
+    let watermarks = match &recovery.commit {
+        Some(commit) if !rerun => InForce {
+            closes: commit.next_watermark.max(offsets.watermark),
+            late: offsets.watermark,
+        },
+        _ => InForce {
+            closes: offsets.watermark,
+            late: offsets.late_watermark,
+        },
+    };
     let batch = MicroBatch {
         id,
         ranges: offsets.sources,
         time: offsets.batch_time,
-        watermark: offsets.watermark,
+        watermark: match offsets.is_final {
+            true => Watermark::END,
+            false => offsets.watermark,
+        },
         late_watermark: offsets.late_watermark,
-    };
-    let rerun = matches!(recovery.resume, Resume::Rerun { .. });
-    let watermarks = match recovery.commit {
-        Some(commit) if !rerun => {
-            let next = commit.next_watermark.max(batch.watermark);
-            Watermarks::resumed(next, batch.watermark)
-        }
-        _ => Watermarks::resumed(batch.watermark, batch.late_watermark),
     };
     Ok(Some(Standing {
         position: Position {
@@ -102,6 +121,7 @@ fn resumed(recovery: Recovery, inputs: &Inputs) -> Result<Option<Standing>> {
                 .map(|range| range.end.clone())
                 .collect(),
             time: batch.time,
+            closed: batch.is_final() && !rerun,
             pending: rerun.then_some(batch),
         },
         watermarks,
@@ -154,7 +174,7 @@ mod tests {
     use std::sync::Arc;
 
     use highwater_checkpoint::{CommitEntry, OffsetsEntry, resume};
-    use highwater_core::{Offset, OffsetRange, ReadLimit, Watermark};
+    use highwater_core::{Offset, OffsetRange, ReadLimit};
 
     use super::*;
     use crate::construct::Input;
@@ -180,6 +200,7 @@ mod tests {
                 late_watermark: Watermark(10),
                 sources: BTreeMap::from([("a".to_owned(), range)]),
                 conf: BTreeMap::new(),
+                is_final: false,
             }),
             commit: commit.map(|_| CommitEntry {
                 next_watermark: Watermark(next_watermark),
@@ -214,11 +235,7 @@ mod tests {
             assert_eq!(standing.position.pending, None);
             assert_eq!(standing.position.next, BatchId(5));
             let marks = standing.watermarks;
-            assert_eq!((marks.current.0, marks.previous.0), (current, 20));
-            assert!(
-                !marks.moved(),
-                "no batch without data right after a restart"
-            );
+            assert_eq!((marks.closes.0, marks.late.0), (current, 20));
         }
     }
 

@@ -6,11 +6,12 @@ use std::time::Duration;
 use datafusion::common::ScalarValue;
 use highwater_core::{MicroBatch, ReadLimit, SinkCommit, Timestamp};
 use highwater_plan::operators::OperatorMetrics;
+use highwater_plan::operators::watermark::EventTimes;
 use serde_json::Value;
 
 use crate::progress::{
     DurationProgress, EventTimeProgress, SinkProgress, SourceProgress, StateOperatorProgress,
-    StreamingQueryProgress,
+    StreamingQueryProgress, WatermarkProgress,
 };
 use crate::run::Run;
 
@@ -99,7 +100,6 @@ impl Run {
         &mut self,
         batch: &MicroBatch,
         written: &SinkCommit,
-        operators: &[(&'static str, OperatorMetrics)],
     ) -> StreamingQueryProgress {
         let laps = self.laps;
         let worked = laps.committed.since(laps.fired);
@@ -124,12 +124,15 @@ impl Run {
             num_input_rows: total,
             input_rows_per_second: rates.input(total),
             processed_rows_per_second: rates.processed(total),
-            state_operators: operators
+            state_operators: self
+                .plan
+                .operators()
                 .iter()
-                .map(|o| state_progress(o, &durations))
+                .map(|o| state_progress(o.kind(), o.metrics(), &durations))
                 .collect(),
             durations,
-            event_time: EventTimeProgress::default(),
+            event_time: self.report_event_time(batch),
+            watermarks: self.report_watermarks(),
             sources: self.report_sources(batch, &rows, rates),
             sink: SinkProgress {
                 description: self.reporter.sink.clone(),
@@ -138,6 +141,33 @@ impl Run {
             },
             observed_metrics: observed(self.plan.observed()),
         }
+    }
+
+    /// Of the first `with_watermark` that saw a time, and the watermark wherever there is one (Spark).
+    fn report_event_time(&self, batch: &MicroBatch) -> EventTimeProgress {
+        let inputs = self.plan.watermarks();
+        let seen = inputs.iter().map(|input| input.seen());
+        let seen = seen.into_iter().find(|seen| seen.count > 0);
+        let mean = |seen: &EventTimes| seen.sum.div_euclid(i128::from(seen.count));
+        EventTimeProgress {
+            max: seen.map(|seen| Timestamp::from_micros(seen.max)),
+            min: seen.map(|seen| Timestamp::from_micros(seen.min)),
+            avg: seen
+                .and_then(|seen| i64::try_from(mean(&seen)).ok())
+                .map(Timestamp::from_micros),
+            watermark: (!inputs.is_empty()).then(|| self.ordinary_watermark(batch)),
+        }
+    }
+
+    fn report_watermarks(&self) -> Vec<WatermarkProgress> {
+        let inputs = self.plan.watermarks().iter().zip(self.watermarks.own());
+        let inputs = inputs.map(|(input, watermark)| WatermarkProgress {
+            name: input.name.clone(),
+            column: input.column.clone(),
+            watermark,
+            num_late_rows: input.late_rows(),
+        });
+        inputs.collect()
     }
 
     fn report_sources(
@@ -168,11 +198,12 @@ impl Run {
 }
 
 fn state_progress(
-    (kind, metrics): &(&'static str, OperatorMetrics),
+    kind: &'static str,
+    metrics: OperatorMetrics,
     durations: &DurationProgress,
 ) -> StateOperatorProgress {
     StateOperatorProgress {
-        operator_name: (*kind).to_owned(),
+        operator_name: kind.to_owned(),
         num_rows_total: metrics.rows_total,
         num_rows_updated: metrics.rows_updated,
         all_updates_time_ms: None,
@@ -181,6 +212,7 @@ fn state_progress(
         commit_time_ms: durations.commit_offsets_ms,
         memory_used_bytes: metrics.memory_bytes,
         num_rows_dropped_by_watermark: metrics.rows_dropped_by_watermark,
+        num_late_rows: metrics.late_rows,
         num_shuffle_partitions: 1,
         num_state_store_instances: 1,
         custom_metrics: BTreeMap::new(),

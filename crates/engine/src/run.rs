@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
-use highwater_checkpoint::{Checkpoint, CommitEntry};
+use highwater_checkpoint::Checkpoint;
 use highwater_core::{BatchId, MicroBatch, Result, Sink};
 use highwater_plan::IncrementalPlan;
 
 use crate::construct::{Goal, Inputs, Position};
+use crate::late::LateSink;
 use crate::query::QueryCore;
 use crate::report::{Laps, Reporter};
 use crate::steps::Rules;
@@ -21,6 +22,7 @@ pub(crate) struct Run {
     pub(crate) inputs: Inputs,
     pub(crate) plan: IncrementalPlan,
     pub(crate) sink: Arc<dyn Sink>,
+    pub(crate) late: Option<LateSink>,
     pub(crate) checkpoint: Checkpoint,
     pub(crate) rules: Rules,
     pub(crate) position: Position,
@@ -46,14 +48,9 @@ impl Run {
             self.intend(&batch).await?; // offsets/N: from here on N is these ranges, for ever
             self.plan.open(&batch)?; // leaves get their ranges, the cell its watermarks and time
             let written = self.write(&batch).await?; // the rows flow, and become visible
+            self.write_late(&batch).await?; // those that came too late go where they are wanted
             let state = self.save_state(&batch).await?; // state/N
-            let next_watermark = self.watermarks.advance(None);
-            let sink = written.clone();
-            let done = CommitEntry {
-                next_watermark,
-                state,
-                sink,
-            };
+            let done = self.outcome(&batch, state, &written); // the watermark moves
             self.done(&batch, &done).await?; // commits/N: N will never run again
             self.release(&batch, &written).await?; // sources and operators forget
         }

@@ -12,17 +12,20 @@ use highwater_core::{Error, Result, RunId, SinkRun, Trigger};
 use highwater_plan::{IncrementalPlan, PlanRequest, plan_query};
 
 use crate::construct::{Input, Inputs};
+use crate::late::LateSink;
 use crate::life;
 use crate::listen::Changes;
 use crate::manager::{
     CheckpointLocation, Shared, StartRequest, already_active, new_query_id, new_run_id,
 };
+use crate::options;
 use crate::query::{Identity, QueryCore, StreamingQuery};
 use crate::recover::Standing;
 use crate::report::{Laps, Reporter};
 use crate::run::Run;
 use crate::steps::Rules;
 use crate::ticker::Ticker;
+use crate::watermarks::Watermarks;
 
 /// Starts a query, or says why not.
 pub(crate) async fn start(manager: &Arc<Shared>, request: StartRequest) -> Result<StreamingQuery> {
@@ -30,19 +33,20 @@ pub(crate) async fn start(manager: &Arc<Shared>, request: StartRequest) -> Resul
     let begun = manager.clock.now();
     let mut plan = plan(&request).await?;
     let planning = manager.clock.now().since(begun);
+    let late = with_options(&request, &plan).await?;
     let run_id = new_run_id();
     let checkpoint = open(manager, &request, run_id).await?;
     check_operators(&checkpoint, &plan).await?;
     let mut inputs = inputs(manager, &checkpoint, &mut plan).await?;
     let standing = Standing::of(&checkpoint, &inputs).await?;
+    standing.refuse_after_flush(&inputs).await?;
     standing.restore(&checkpoint, &plan).await?;
-    match request.trigger {
-        Trigger::AvailableNow => inputs.pin(&standing.position.ends).await?,
-        Trigger::Once => inputs.unlimited(),
-        _ => {}
+    if request.trigger == Trigger::AvailableNow || request.options.flush_on_end {
+        inputs.pin(&standing.position.ends).await?;
     }
-    begin_sink(&request, &checkpoint, run_id, &plan, &standing).await?;
-    let (abort, registration) = AbortHandle::new_pair();
+    if request.trigger == Trigger::Once {
+        inputs.unlimited();
+    }
     let parts = Parts {
         plan,
         checkpoint,
@@ -50,8 +54,11 @@ pub(crate) async fn start(manager: &Arc<Shared>, request: StartRequest) -> Resul
         standing,
         planning,
         run_id,
+        late,
     };
-    let run = assemble(manager, request, parts, abort);
+    begin_sinks(&request, &parts).await?;
+    let (abort, registration) = AbortHandle::new_pair();
+    let run = assemble(manager, request, parts, abort)?;
     launch(manager, run, registration)
 }
 
@@ -63,6 +70,7 @@ struct Parts {
     standing: Standing,
     planning: Duration,
     run_id: RunId,
+    late: Option<LateSink>,
 }
 
 /// The query is active from here on.
@@ -99,6 +107,21 @@ fn check_sink(request: &StartRequest) -> Result<()> {
         .with_option("checkpointLocation"));
     }
     Ok(())
+}
+
+/// Tells the plan what the query was told beyond Spark; opens the sink of the late rows.
+async fn with_options(request: &StartRequest, plan: &IncrementalPlan) -> Result<Option<LateSink>> {
+    options::check(request, !plan.watermarks().is_empty())?;
+    if let Some(skew) = request.options.max_event_time_skew {
+        plan.limit_skew(i64::try_from(skew.as_micros()).unwrap_or(i64::MAX));
+    }
+    let Some(target) = &request.options.late_rows else {
+        return Ok(None);
+    };
+    let durable = !matches!(request.checkpoint, CheckpointLocation::Temporary);
+    LateSink::open(target.as_ref(), plan, durable)
+        .await
+        .map(Some)
 }
 
 async fn plan(request: &StartRequest) -> Result<IncrementalPlan> {
@@ -191,19 +214,23 @@ async fn inputs(
     Ok(Inputs::new(inputs))
 }
 
-async fn begin_sink(
-    request: &StartRequest,
-    checkpoint: &Checkpoint,
-    run_id: RunId,
-    plan: &IncrementalPlan,
-    standing: &Standing,
-) -> Result<()> {
-    let mut run = SinkRun::new(checkpoint.query_id(), run_id, request.mode, plan.schema());
-    run.last_logged = standing.last_logged;
-    request.sink.begin(&run).await
+async fn begin_sinks(request: &StartRequest, parts: &Parts) -> Result<()> {
+    let (query_id, schema) = (parts.checkpoint.query_id(), parts.plan.schema());
+    let mut run = SinkRun::new(query_id, parts.run_id, request.mode, schema);
+    run.last_logged = parts.standing.last_logged;
+    request.sink.begin(&run).await?;
+    match &parts.late {
+        Some(late) => late.begin(&run).await,
+        None => Ok(()),
+    }
 }
 
-fn assemble(manager: &Shared, request: StartRequest, parts: Parts, abort: AbortHandle) -> Run {
+fn assemble(
+    manager: &Shared,
+    request: StartRequest,
+    parts: Parts,
+    abort: AbortHandle,
+) -> Result<Run> {
     let Parts {
         plan,
         checkpoint,
@@ -211,15 +238,24 @@ fn assemble(manager: &Shared, request: StartRequest, parts: Parts, abort: AbortH
         standing,
         planning,
         run_id,
+        late,
     } = parts;
-    let settings = request.settings;
+    let rules = Rules::new(&request, standing.conf);
+    let delays = plan.watermarks().iter().map(|input| input.delay_ms);
+    let watermarks = Watermarks::new(
+        standing.watermarks,
+        delays,
+        rules.watermark_policy()?,
+        request.options.idle_after(),
+    );
     let identity = Identity {
         id: checkpoint.query_id(),
         run_id,
         name: request.name,
         location: request.checkpoint.display(),
         explain: plan.explain(),
-        keep: settings.recent_progress,
+        keep: request.settings.recent_progress,
+        watermark: watermarks.current(),
     };
     let (clock, bus) = (Arc::clone(&manager.clock), Arc::clone(&manager.bus));
     let query = Arc::new(QueryCore::new(identity, clock, abort, bus));
@@ -233,25 +269,27 @@ fn assemble(manager: &Shared, request: StartRequest, parts: Parts, abort: AbortH
         planning,
         fired_before: None,
     };
-    Run {
-        ticker: Ticker::new(
-            request.trigger,
-            Arc::clone(&query),
-            changes,
-            settings.polling,
-        ),
+    // A run that is flushed takes further looks: what is left, and then the final micro-batch.
+    let trigger = match request.trigger {
+        Trigger::Once if rules.flush => Trigger::AvailableNow,
+        asked => asked,
+    };
+    let polling = request.settings.polling;
+    Ok(Run {
+        ticker: Ticker::new(trigger, Arc::clone(&query), changes, polling),
         query,
         inputs,
         plan,
         sink: request.sink,
+        late,
         checkpoint,
-        rules: Rules::new(request.mode, &settings, standing.conf),
+        rules,
         rerun: standing.position.pending.as_ref().map(|batch| batch.id),
         position: standing.position,
-        watermarks: standing.watermarks,
+        watermarks,
         goal: None,
         in_flight: None,
         laps: Laps::default(),
         reporter,
-    }
+    })
 }

@@ -3,18 +3,21 @@
 use std::collections::BTreeMap;
 
 use highwater_checkpoint::{CommitEntry, OffsetsEntry, OperatorChanges};
-use highwater_core::{BatchOutput, MicroBatch, OutputMode, Result, SinkCommit};
+use highwater_core::{BatchOutput, MicroBatch, OutputMode, Result, SinkCommit, Trigger, Watermark};
 
-use crate::manager::QuerySettings;
+use crate::manager::StartRequest;
 use crate::output::Rest;
 use crate::run::Run;
+use crate::watermarks::WatermarkPolicy;
 
 /// What a run was told once and for all.
 #[derive(Clone, Debug)]
 pub(crate) struct Rules {
     pub(crate) mode: OutputMode,
-    /// A micro-batch without data runs when the watermark has something to release.
+    /// A micro-batch without data runs when the watermark has something to release; not for `Once` (Spark).
     pub(crate) no_data_batches: bool,
+    /// At the end of the run a final micro-batch closes all there is.
+    pub(crate) flush: bool,
     /// The settings that a checkpoint pins.
     pub(crate) conf: BTreeMap<String, String>,
 }
@@ -24,11 +27,8 @@ const WATERMARK_POLICY: &str = "multipleWatermarkPolicy";
 
 impl Rules {
     /// The rules of a run; what the checkpoint has `pinned` overrides the settings, as in Spark.
-    pub(crate) fn new(
-        mode: OutputMode,
-        settings: &QuerySettings,
-        pinned: BTreeMap<String, String>,
-    ) -> Self {
+    pub(crate) fn new(request: &StartRequest, pinned: BTreeMap<String, String>) -> Self {
+        let settings = &request.settings;
         let asked = settings.watermark_policy.to_string();
         let mut conf = pinned;
         let used = conf
@@ -38,10 +38,21 @@ impl Rules {
             tracing::warn!(used, asked, "the checkpoint pins {WATERMARK_POLICY}");
         }
         Self {
-            mode,
-            no_data_batches: settings.no_data_batches,
+            mode: request.mode,
+            no_data_batches: settings.no_data_batches && request.trigger != Trigger::Once,
+            flush: request.options.flush_on_end,
             conf,
         }
+    }
+
+    /// How the watermarks of several inputs become one: as the checkpoint pins it.
+    ///
+    /// # Errors
+    /// `Invalid` when the checkpoint pins a policy that is none.
+    pub(crate) fn watermark_policy(&self) -> Result<WatermarkPolicy> {
+        self.conf
+            .get(WATERMARK_POLICY)
+            .map_or(Ok(WatermarkPolicy::default()), |policy| policy.parse())
     }
 }
 
@@ -55,15 +66,25 @@ impl Run {
         } else if !self.checkpoint.is_temporary() {
             let entry = OffsetsEntry {
                 batch_time: batch.time,
-                watermark: batch.watermark,
+                watermark: self.ordinary_watermark(batch),
                 late_watermark: batch.late_watermark,
                 sources: batch.ranges.clone(),
                 conf: self.rules.conf.clone(),
+                is_final: batch.is_final(),
             };
             self.checkpoint.intend(batch.id, &entry).await?;
         }
         self.laps.intended = self.query.clock().now();
         Ok(())
+    }
+
+    /// The watermark of the micro-batch; the final one closes all there is, and is told with the query's.
+    pub(crate) fn ordinary_watermark(&self, batch: &MicroBatch) -> Watermark {
+        if batch.is_final() {
+            self.watermarks.in_force(batch.time).closes
+        } else {
+            batch.watermark
+        }
     }
 
     /// Runs the plan into the sink, to the last row.
@@ -101,29 +122,42 @@ impl Run {
         self.checkpoint.write_state(batch.id, &changes).await
     }
 
+    /// What `commits/N` says: the watermark has followed the rows, and is in force from the next micro-batch on.
+    pub(crate) fn outcome(
+        &mut self,
+        batch: &MicroBatch,
+        state: Option<String>,
+        written: &SinkCommit,
+    ) -> CommitEntry {
+        let seen = self.plan.watermarks().iter().map(|input| input.seen());
+        CommitEntry {
+            next_watermark: self.watermarks.advance(batch, seen),
+            state,
+            sink: written.clone(),
+            is_final: batch.is_final(),
+        }
+    }
+
     /// Logs that the micro-batch is done; the next one begins where it ends.
     pub(crate) async fn done(&mut self, batch: &MicroBatch, entry: &CommitEntry) -> Result<()> {
         if !self.checkpoint.is_temporary() {
             self.checkpoint.done(batch.id, entry).await?;
         }
         self.position.pass(batch);
+        self.query.set_watermark(self.watermarks.current());
         self.laps.committed = self.query.clock().now();
         Ok(())
     }
 
     /// Tells operators and sources that the micro-batch is done, and publishes what it did.
     pub(crate) async fn release(&mut self, batch: &MicroBatch, written: &SinkCommit) -> Result<()> {
-        let operators = self.plan.operators().iter();
-        let operators = operators
-            .map(|o| (o.kind(), o.metrics()))
-            .collect::<Vec<_>>();
         for operator in self.plan.operators() {
             operator.commit();
         }
         for (input, range) in self.inputs.iter().zip(batch.ranges.values()) {
             input.source.commit(&range.end).await?;
         }
-        let progress = self.report(batch, written, &operators);
+        let progress = self.report(batch, written);
         self.query.progressed(progress);
         self.in_flight = None;
         Ok(())

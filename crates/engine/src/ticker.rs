@@ -92,6 +92,8 @@ pub(crate) struct Ticker {
     last: Option<Last>,
     asked: bool,
     fruitless: u32,
+    /// Something is to be done then, even if no source changes.
+    deadline: Option<Timestamp>,
 }
 
 impl Ticker {
@@ -113,6 +115,7 @@ impl Ticker {
             last: None,
             asked: false,
             fruitless: 0,
+            deadline: None,
         }
     }
 
@@ -130,11 +133,11 @@ impl Ticker {
                 When::Now => return Some(self.tick(now)),
                 When::At(next) => {
                     self.query.stage().set(Stage::WaitingForTrigger);
-                    self.wait(Some(next)).await;
+                    self.wait(Some(next), Listen::ToCallsOnly).await;
                 }
                 When::Changed => {
                     self.query.stage().set(Stage::WaitingForData);
-                    if self.wait_for_change(now).await == Woken::Changed {
+                    if self.wait_for_change(now).await != Woken::Called {
                         return Some(self.tick(self.clock.now()));
                     }
                 }
@@ -152,14 +155,15 @@ impl Ticker {
         }
     }
 
-    /// Waits for a change, after a pause when the last wake-ups brought nothing.
+    /// Waits for a change or the deadline, after a pause when the last wake-ups brought nothing.
     async fn wait_for_change(&mut self, now: Timestamp) -> Woken {
-        if self.fruitless > FRUITLESS_WAKES
-            && self.wait(Some(now.plus(self.polling))).await == Woken::Called
-        {
-            return Woken::Called;
+        if self.fruitless > FRUITLESS_WAKES {
+            let pause = now.plus(self.polling);
+            if self.wait(Some(pause), Listen::ToCallsOnly).await == Woken::Called {
+                return Woken::Called;
+            }
         }
-        self.wait(None).await
+        self.wait(self.deadline, Listen::ToSources).await
     }
 
     /// Begins to listen for changes; called before the sources are asked what they have.
@@ -185,9 +189,10 @@ impl Ticker {
         }
     }
 
-    /// The tick brought nothing.
-    pub(crate) fn nothing(&mut self) {
+    /// The tick brought nothing; `deadline`: when something is to be done all the same.
+    pub(crate) fn nothing(&mut self, deadline: Option<Timestamp>) {
         self.asked = false;
+        self.deadline = deadline;
         self.fruitless = self.fruitless.saturating_add(1);
     }
 
@@ -206,8 +211,8 @@ impl Ticker {
         self.query.calls()
     }
 
-    /// Sleeps until `due`, or until a source changes when there is none, or until a handle calls.
-    async fn wait(&mut self, due: Option<Timestamp>) -> Woken {
+    /// Sleeps until `due`, or until a source changes when it is listened to, or until a handle calls.
+    async fn wait(&mut self, due: Option<Timestamp>, listen: Listen) -> Woken {
         let query = Arc::clone(&self.query);
         let mut heard = pin!(query.calls().heard());
         let mut due = due.map(|due| sleep(&self.clock, due));
@@ -215,9 +220,12 @@ impl Ticker {
             if heard.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Woken::Called);
             }
+            if listen == Listen::ToSources && self.changes.poll(cx).is_ready() {
+                return Poll::Ready(Woken::Changed);
+            }
             let woken = match &mut due {
                 Some(due) => due.poll_unpin(cx).map(|()| Woken::Due),
-                None => self.changes.poll(cx).map(|()| Woken::Changed),
+                None => Poll::Pending,
             };
             if woken.is_pending() && self.idle.poll(cx).is_ready() {
                 query.idle(self.clock.now());
@@ -226,6 +234,13 @@ impl Ticker {
         })
         .await
     }
+}
+
+/// What may end a wait before its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Listen {
+    ToCallsOnly,
+    ToSources,
 }
 
 /// Why a wait is over.

@@ -4,6 +4,7 @@
 //! ```text
 //!  optimized logical plan   Limit ─────────► StreamLimit
 //!  physical plan            AggregateExec ─► StatefulAggregateExec   (keeps DataFusion's grouping and aggregates)
+//!                           … by session ─► StatefulSessionExec
 //!                           UnionExec ─────► ConcatExec              (one partition, rows in a fixed order)
 //! ```
 
@@ -11,7 +12,7 @@ use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::error::Result as DataFusionResult;
-use datafusion::logical_expr::{Extension, FetchType, LogicalPlan};
+use datafusion::logical_expr::{Extension, FetchType, LogicalPlan, UserDefinedLogicalNode};
 use datafusion::physical_plan::aggregates::{
     AggregateExec, AggregateInputMode, AggregateMode, AggregateOutputMode,
 };
@@ -24,11 +25,14 @@ use highwater_core::{Error, OutputMode, Result};
 use crate::analyze::aggregates;
 use crate::cell::BatchCell;
 use crate::leaf::StreamScanExec;
-use crate::nodes::StreamLimit;
+use crate::nodes::{Deduplicate, EventTimeWatermark, Identity, StreamLimit};
 use crate::operators::StatefulOperator;
 use crate::operators::aggregate::StatefulAggregateExec;
+use crate::operators::dedup::DedupOperator;
 use crate::operators::limit::LimitOperator;
+use crate::operators::session::{StatefulSessionExec, has_session};
 use crate::operators::unary::UnaryExec;
+use crate::operators::watermark::{WatermarkInput, WatermarkOperator};
 use crate::table::reads_stream;
 
 /// Gives limits above streams their state, and takes repartitioning away.
@@ -37,8 +41,11 @@ use crate::table::reads_stream;
 /// an aggregate in complete mode it counts the rows of one result (Spark).
 pub(crate) fn remember_limits(plan: LogicalPlan, mode: OutputMode) -> Result<LogicalPlan> {
     let mut names = Names::new("limit");
+    let mut watermarks = WatermarkNames::new();
+    let mut dedups = Names::new("dedup");
     let plan = plan
         .transform_up(|node| match node {
+            LogicalPlan::Extension(extension) => Ok(named(extension, &mut watermarks, &mut dedups)),
             LogicalPlan::Repartition(repartition) => {
                 Ok(Transformed::yes(Arc::unwrap_or_clone(repartition.input)))
             }
@@ -64,6 +71,28 @@ pub(crate) fn remember_limits(plan: LogicalPlan, mode: OutputMode) -> Result<Log
     Ok(plan)
 }
 
+/// Watermarks and deduplications with their names in the checkpoint.
+fn named(
+    extension: Extension,
+    watermarks: &mut WatermarkNames,
+    dedups: &mut Names,
+) -> Transformed<LogicalPlan> {
+    let node = extension.node.as_any();
+    let named: Arc<dyn UserDefinedLogicalNode> =
+        if let Some(watermark) = node.downcast_ref::<EventTimeWatermark>() {
+            let name = watermarks.of(&watermark.identity);
+            let watermark = watermark.clone();
+            Arc::new(EventTimeWatermark { name, ..watermark })
+        } else if let Some(dedup) = node.downcast_ref::<Deduplicate>() {
+            let name = dedups.next();
+            let dedup = dedup.clone();
+            Arc::new(Deduplicate { name, ..dedup })
+        } else {
+            return Transformed::no(LogicalPlan::Extension(extension));
+        };
+    Transformed::yes(LogicalPlan::Extension(Extension { node: named }))
+}
+
 /// Swaps the aggregates above streams for stateful ones and puts unions into one partition.
 pub(crate) fn remember_aggregates(
     plan: Arc<dyn ExecutionPlan>,
@@ -71,6 +100,7 @@ pub(crate) fn remember_aggregates(
     cell: &BatchCell,
 ) -> Result<Arc<dyn ExecutionPlan>> {
     let mut names = Names::new("aggregate");
+    let mut sessions = Names::new("session");
     let plan = plan
         .transform_up(|node| {
             if !streams(&node) {
@@ -80,6 +110,10 @@ pub(crate) fn remember_aggregates(
                 return match aggregate.mode().output_mode() {
                     AggregateOutputMode::Partial => Ok(Transformed::no(node)),
                     AggregateOutputMode::Final => {
+                        let names = match has_session(aggregate) {
+                            true => &mut sessions,
+                            false => &mut names,
+                        };
                         let stateful = stateful(aggregate, names.next(), mode, cell)?;
                         Ok(Transformed::yes(stateful))
                     }
@@ -97,6 +131,24 @@ pub(crate) fn remember_aggregates(
     Ok(plan)
 }
 
+/// Puts the rows of aggregates below a deduplication into the order in which Spark was seen to give them: of the
+/// windows that close together, the latest first. Spark's order is that of its hashes and promised nowhere, but a
+/// deduplication keeps the row that comes first. Elsewhere windows come in the order of their ends.
+pub(crate) fn order_for_deduplication(plan: &Arc<dyn ExecutionPlan>) -> Result<()> {
+    plan.apply(|node| {
+        if node.is::<UnaryExec<DedupOperator>>() {
+            node.apply(|below| {
+                if let Some(aggregate) = below.downcast_ref::<StatefulAggregateExec>() {
+                    aggregate.emit_latest_first();
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })?;
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(())
+}
+
 /// The operators with state in `plan`, from the top down.
 pub(crate) fn operators_of(
     plan: &Arc<dyn ExecutionPlan>,
@@ -106,13 +158,35 @@ pub(crate) fn operators_of(
         if let Some(aggregate) = node.downcast_ref::<StatefulAggregateExec>() {
             operators.push(aggregate.operator());
         }
+        if let Some(sessions) = node.downcast_ref::<StatefulSessionExec>() {
+            operators.push(sessions.operator());
+        }
         if let Some(limit) = node.downcast_ref::<UnaryExec<LimitOperator>>() {
             let operator: Arc<LimitOperator> = Arc::clone(limit.operator());
+            operators.push(operator);
+        }
+        if let Some(dedup) = node.downcast_ref::<UnaryExec<DedupOperator>>() {
+            let operator: Arc<DedupOperator> = Arc::clone(dedup.operator());
             operators.push(operator);
         }
         Ok(TreeNodeRecursion::Continue)
     })?;
     Ok(operators)
+}
+
+/// The places in `plan` that look at event time, from the top down.
+pub(crate) fn watermarks_of(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<Arc<WatermarkInput>>> {
+    let mut inputs: Vec<Arc<WatermarkInput>> = Vec::new();
+    plan.apply(|node| {
+        if let Some(watermark) = node.downcast_ref::<UnaryExec<WatermarkOperator>>() {
+            let input = watermark.operator().input();
+            if !inputs.iter().any(|seen| Arc::ptr_eq(seen, &input)) {
+                inputs.push(input);
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(inputs)
 }
 
 /// The stateful operator for an aggregate that gives final values.
@@ -130,12 +204,12 @@ fn stateful(
             &single
         }
     };
-    let stateful: Arc<dyn ExecutionPlan> = Arc::new(StatefulAggregateExec::try_new(
-        raw,
-        name,
-        mode,
-        cell.clone(),
-    )?);
+    let cell = cell.clone();
+    let stateful: Arc<dyn ExecutionPlan> = if has_session(raw) {
+        Arc::new(StatefulSessionExec::try_new(raw, name, mode, cell)?)
+    } else {
+        Arc::new(StatefulAggregateExec::try_new(raw, name, mode, cell)?)
+    };
     // DataFusion may have left a sort out because its own aggregate keeps the order of sorted input.
     Ok(match aggregate.properties().output_ordering() {
         Some(order) => Arc::new(SortExec::new(order.clone(), stateful)),
@@ -175,6 +249,30 @@ fn without_needless_merge(node: Arc<dyn ExecutionPlan>) -> Transformed<Arc<dyn E
     match below {
         Some(input) => Transformed::yes(input),
         None => Transformed::no(node),
+    }
+}
+
+/// The names of watermarks: nodes of one call have one.
+struct WatermarkNames {
+    names: Names,
+    given: Vec<(Identity, String)>,
+}
+
+impl WatermarkNames {
+    fn new() -> Self {
+        Self {
+            names: Names::new("watermark"),
+            given: Vec::new(),
+        }
+    }
+
+    fn of(&mut self, identity: &Identity) -> String {
+        if let Some((_, name)) = self.given.iter().find(|(given, _)| given == identity) {
+            return name.clone();
+        }
+        let name = self.names.next();
+        self.given.push((identity.clone(), name.clone()));
+        name
     }
 }
 

@@ -9,20 +9,23 @@
 //! ```
 //! Reading order: [`table`] (a source in a plan), [`plan`] (the life of a plan), [`analyze`](mod@analyze) (what is legal),
 //! [`leaf`] (reading), [`operators`] (what remembers), [`functions`] (`window` and the batch time),
-//! [`nodes`] (`observe`, `map_batches`).
+//! [`nodes`] (`observe`, `map_batches`, watermarks, deduplication).
 //!
 //! **Architecture invariant:** nothing here writes to a checkpoint or a sink, and no connector is known here:
 //! state goes out and comes back as RecordBatches, rows come in through `dyn Source`.
 
 pub mod analyze;
 pub mod cell;
+mod event_time;
 pub mod functions;
 mod incrementalize;
+pub mod late;
 pub mod leaf;
 pub mod nodes;
 pub mod operators;
 pub mod plan;
 mod planner;
+mod push_down;
 pub mod session;
 pub mod table;
 #[cfg(test)]
@@ -31,8 +34,10 @@ mod testing;
 pub use analyze::analyze;
 pub use cell::{BatchCell, BatchNumbers};
 pub use functions::register_functions;
+pub use late::{Late, LateRows};
 pub use operators::observe::Observed;
+pub use operators::watermark::{EventTimes, WatermarkInput};
 pub use operators::{OperatorMetrics, StateSchema, StatefulOperator};
-pub use plan::{IncrementalPlan, PlanRequest, PlannedSource, plan_query};
+pub use plan::{IncrementalPlan, PlanRequest, PlannedSource, plan_query, result_schema};
 pub use session::streaming_state;
 pub use table::{StreamTable, is_streaming};

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::datatypes::SchemaRef;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
@@ -18,16 +19,19 @@ use parking_lot::Mutex;
 
 use crate::analyze::analyze;
 use crate::cell::BatchCell;
+use crate::event_time::without_marks;
 use crate::functions::batch_time::bind_batch_time;
-use crate::incrementalize::{operators_of, remember_aggregates, remember_limits};
+use crate::incrementalize::{
+    operators_of, order_for_deduplication, remember_aggregates, remember_limits, watermarks_of,
+};
+use crate::late::LateRows;
 use crate::leaf::{BoundSource, bind_leaves};
 use crate::operators::StatefulOperator;
 use crate::operators::observe::{Observations, Observed};
+use crate::operators::session::with_superseded;
+use crate::operators::watermark::WatermarkInput;
 use crate::planner::create_physical_plan;
 use crate::session::streaming_state;
-
-/// The metadata key that marks a column as event time inside a plan; sinks never see it.
-pub(crate) const EVENT_TIME_KEY: &str = "highwater.event_time";
 
 /// A query to be planned.
 #[derive(Clone, Debug)]
@@ -56,6 +60,10 @@ pub async fn plan_query(request: PlanRequest) -> Result<IncrementalPlan> {
         .analyzer()
         .execute_and_check(plan, state.config_options(), |_, _| {})?;
     analyze(&analyzed, mode)?;
+    let analyzed = match mode {
+        OutputMode::Update => with_superseded(analyzed)?,
+        _ => analyzed,
+    };
 
     let cell = BatchCell::default();
     let (bound, sources) = bind_leaves(analyzed)?;
@@ -64,12 +72,14 @@ pub async fn plan_query(request: PlanRequest) -> Result<IncrementalPlan> {
     let limited = remember_limits(optimized, mode)?;
 
     let observations = Arc::new(Observations::default());
-    let physical = create_physical_plan(&limited, &state, &observations).await?;
+    let physical = create_physical_plan(&limited, &state, &observations, &cell).await?;
     let physical = remember_aggregates(physical, mode, &cell)?;
+    order_for_deduplication(&physical)?;
     let physical = in_one_partition(physical);
     Ok(IncrementalPlan {
         schema: without_marks(&physical.schema()),
         operators: operators_of(&physical)?,
+        watermarks: watermarks_of(&physical)?,
         sources,
         running: Mutex::new(Arc::clone(&physical)),
         plan: physical,
@@ -77,6 +87,28 @@ pub async fn plan_query(request: PlanRequest) -> Result<IncrementalPlan> {
         cell,
         task: state.task_ctx(),
     })
+}
+
+/// The columns that a sink gets from `plan`, a query that can run or not: what the analyzer makes of it, and in update
+/// mode the column `superseded` of sessions. Marks that only plans understand are taken off.
+///
+/// # Errors
+/// What DataFusion says about a plan that is wrong; `Unsupported` and `Invalid` for sessions that cannot run in
+/// update mode.
+pub fn result_schema(
+    plan: &LogicalPlan,
+    session: &SessionState,
+    mode: OutputMode,
+) -> Result<SchemaRef> {
+    let options = session.config_options();
+    let analyzed = session
+        .analyzer()
+        .execute_and_check(plan.clone(), options, |_, _| {})?;
+    let analyzed = match mode {
+        OutputMode::Update => with_superseded(analyzed)?,
+        _ => analyzed,
+    };
+    Ok(without_marks(analyzed.schema().inner()))
 }
 
 /// A distinct source of a query.
@@ -101,6 +133,7 @@ pub struct IncrementalPlan {
     running: Mutex<Arc<dyn ExecutionPlan>>,
     schema: SchemaRef,
     operators: Vec<Arc<dyn StatefulOperator>>,
+    watermarks: Vec<Arc<WatermarkInput>>,
     observations: Arc<Observations>,
     cell: BatchCell,
     task: Arc<TaskContext>,
@@ -143,6 +176,26 @@ impl IncrementalPlan {
         &self.operators
     }
 
+    /// The places where the query looks at event time, from the top of the plan down; none without `with_watermark`.
+    #[must_use]
+    pub fn watermarks(&self) -> &[Arc<WatermarkInput>] {
+        &self.watermarks
+    }
+
+    /// From now on rows whose event time is more than `micros` microseconds after the batch time do not pass a
+    /// watermark: they go to the late rows where those are wanted, and fail the micro-batch where not.
+    pub fn limit_skew(&self, micros: i64) {
+        for watermark in &self.watermarks {
+            watermark.limit_skew(micros);
+        }
+    }
+
+    /// The rows that came too late in the micro-batch that ran.
+    #[must_use]
+    pub fn late(&self) -> &LateRows {
+        self.cell.late()
+    }
+
     /// Prepares the plan for `batch`: leaves get their ranges, operators its numbers.
     ///
     /// # Errors
@@ -161,6 +214,9 @@ impl IncrementalPlan {
             }
         }
         self.observations.clear();
+        for watermark in &self.watermarks {
+            watermark.begin();
+        }
         *self.running.lock() = reset_plan_states(Arc::clone(&self.plan))?;
         Ok(())
     }
@@ -177,7 +233,11 @@ impl IncrementalPlan {
         }
         let schema = self.schema();
         let unmarked = rows.and_then(move |batch| {
-            ready(batch.with_schema(Arc::clone(&schema)).map_err(Into::into))
+            let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+            // Not `with_schema`, which lets no mark be taken off.
+            let columns = batch.columns().to_vec();
+            let batch = RecordBatch::try_new_with_options(Arc::clone(&schema), columns, &options);
+            ready(batch.map_err(Into::into))
         });
         let unmarked = RecordBatchStreamAdapter::new(self.schema(), unmarked);
         Ok(Box::pin(unmarked))
@@ -229,27 +289,6 @@ fn in_one_partition(plan: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
     } else {
         Arc::new(CoalescePartitionsExec::new(plan))
     }
-}
-
-/// The schema without the marks that only plans understand.
-fn without_marks(schema: &SchemaRef) -> SchemaRef {
-    if !schema
-        .fields()
-        .iter()
-        .any(|field| field.metadata().contains_key(EVENT_TIME_KEY))
-    {
-        return Arc::clone(schema);
-    }
-    let fields: Vec<_> = schema
-        .fields()
-        .iter()
-        .map(|field| {
-            let mut metadata = field.metadata().clone();
-            metadata.remove(EVENT_TIME_KEY);
-            Arc::new(field.as_ref().clone().with_metadata(metadata))
-        })
-        .collect();
-    Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
 }
 
 #[cfg(test)]

@@ -19,12 +19,19 @@ use datafusion::physical_expr::create_physical_expr;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 use highwater_core::Error;
+use parking_lot::Mutex;
 
-use crate::nodes::{MapBatches, Observe, StreamLimit};
+use crate::analyze::within_without_watermark;
+use crate::cell::BatchCell;
+use crate::nodes::{
+    self, Deduplicate, EventTimeWatermark, Identity, MapBatches, Observe, StreamLimit,
+};
+use crate::operators::dedup::{DedupOperator, Recipe};
 use crate::operators::limit::LimitOperator;
 use crate::operators::map_batches::MapBatchesOperator;
 use crate::operators::observe::{Aggregate, Observations, ObserveOperator};
 use crate::operators::unary::UnaryExec;
+use crate::operators::watermark::{WatermarkInput, WatermarkOperator};
 
 /// Plans `plan`: with the user's own planner when nothing of ours is in it, else with DataFusion's
 /// default one and the nodes of both.
@@ -32,6 +39,7 @@ pub(crate) async fn create_physical_plan(
     plan: &LogicalPlan,
     state: &SessionState,
     observations: &Arc<Observations>,
+    cell: &BatchCell,
 ) -> Result<Arc<dyn ExecutionPlan>> {
     let user = Arc::clone(state.query_planner());
     if !has_own_nodes(plan)? {
@@ -39,6 +47,8 @@ pub(crate) async fn create_physical_plan(
     }
     let own = OwnNodes {
         observations: Arc::clone(observations),
+        cell: cell.clone(),
+        watermarks: Mutex::default(),
     };
     DefaultPhysicalPlanner::with_extension_planners(vec![
         Arc::new(own),
@@ -51,7 +61,11 @@ pub(crate) async fn create_physical_plan(
 /// True for a node of this crate.
 pub(crate) fn is_own(node: &dyn UserDefinedLogicalNode) -> bool {
     let node = node.as_any();
-    node.is::<StreamLimit>() || node.is::<Observe>() || node.is::<MapBatches>()
+    node.is::<StreamLimit>()
+        || node.is::<Observe>()
+        || node.is::<MapBatches>()
+        || node.is::<EventTimeWatermark>()
+        || node.is::<Deduplicate>()
 }
 
 fn has_own_nodes(plan: &LogicalPlan) -> Result<bool> {
@@ -67,6 +81,9 @@ fn has_own_nodes(plan: &LogicalPlan) -> Result<bool> {
 /// Plans the nodes of this crate.
 struct OwnNodes {
     observations: Arc<Observations>,
+    cell: BatchCell,
+    /// What the nodes of one `with_watermark` observe together.
+    watermarks: Mutex<Vec<(Identity, Arc<WatermarkInput>)>>,
 }
 
 #[async_trait]
@@ -87,6 +104,7 @@ impl ExtensionPlanner for OwnNodes {
         let schema = input.schema();
         if let Some(limit) = node.as_any().downcast_ref::<StreamLimit>() {
             let operator = LimitOperator::new(&limit.name, limit.fetch);
+            let operator = operator.draining(must_see_all(&limit.input));
             return Ok(Some(Arc::new(UnaryExec::new(
                 Arc::new(operator),
                 input,
@@ -104,6 +122,20 @@ impl ExtensionPlanner for OwnNodes {
                 schema,
             ))));
         }
+        if let Some(watermark) = node.as_any().downcast_ref::<EventTimeWatermark>() {
+            let at = watermark.schema.index_of_column(&watermark.column)?;
+            let observed = self.observed_by(watermark);
+            let operator = WatermarkOperator::new(observed, at, self.cell.clone());
+            let schema = Arc::clone(watermark.schema.inner());
+            return Ok(Some(Arc::new(UnaryExec::new(
+                Arc::new(operator),
+                input,
+                schema,
+            ))));
+        }
+        if let Some(dedup) = node.as_any().downcast_ref::<Deduplicate>() {
+            return Ok(Some(self.dedup(dedup, logical, input)?));
+        }
         if let Some(observe) = node.as_any().downcast_ref::<Observe>() {
             let operator = self.observer(observe, logical, &schema, session, planning)?;
             return Ok(Some(Arc::new(UnaryExec::new(
@@ -117,6 +149,43 @@ impl ExtensionPlanner for OwnNodes {
 }
 
 impl OwnNodes {
+    fn observed_by(&self, node: &EventTimeWatermark) -> Arc<WatermarkInput> {
+        let mut inputs = self.watermarks.lock();
+        let known = inputs
+            .iter()
+            .find(|(identity, _)| *identity == node.identity);
+        if let Some((_, input)) = known {
+            return Arc::clone(input);
+        }
+        let input = Arc::new(WatermarkInput::of(node));
+        inputs.push((node.identity.clone(), Arc::clone(&input)));
+        input
+    }
+
+    fn dedup(
+        &self,
+        node: &Deduplicate,
+        logical: &LogicalPlan,
+        input: Arc<dyn ExecutionPlan>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        // The marks of event time are sure in the logical schema only.
+        let schema = Arc::clone(logical.schema().inner());
+        let keys = node.columns.iter();
+        let keys = keys
+            .map(|column| logical.schema().index_of_column(column))
+            .collect::<Result<_>>()?;
+        let delay_ms = if node.within_watermark {
+            let delay = nodes::watermark_delay_ms(logical);
+            Some(delay.ok_or_else(within_without_watermark)?)
+        } else {
+            None
+        };
+        let recipe = Recipe::try_new(node.name.clone(), schema, keys, delay_ms)?;
+        let operator = Arc::new(DedupOperator::try_new(recipe, self.cell.clone())?);
+        let schema = input.schema();
+        Ok(Arc::new(UnaryExec::new(operator, input, schema)))
+    }
+
     fn observer(
         &self,
         node: &Observe,
@@ -169,6 +238,19 @@ impl OwnNodes {
             observations: Arc::clone(&self.observations),
         })
     }
+}
+
+/// True when something in `plan` remembers rows or follows their event time.
+fn must_see_all(plan: &LogicalPlan) -> bool {
+    let here = match plan {
+        LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(_) => true,
+        LogicalPlan::Extension(extension) => {
+            let node = extension.node.as_any();
+            node.is::<EventTimeWatermark>() || node.is::<Deduplicate>()
+        }
+        _ => false,
+    };
+    here || plan.inputs().into_iter().any(must_see_all)
 }
 
 /// `expr` with each aggregate replaced by the column that holds its value.

@@ -1,7 +1,11 @@
 //! The private copy of the user's session that streaming queries are planned with.
 
+use std::sync::Arc;
+
 use datafusion::common::config::ConfigOptions;
 use datafusion::execution::{SessionState, SessionStateBuilder};
+
+use crate::push_down::PushDownToOwnNodes;
 
 /// Rules of DataFusion's logical optimizer that suit one run over all the data, not many over its parts.
 ///
@@ -34,7 +38,10 @@ pub fn streaming_state(user: &SessionState) -> SessionState {
         .optimizers()
         .iter()
         .filter(|rule| !LOGICAL_RULES_LEFT_OUT.contains(&rule.name()))
-        .cloned()
+        .map(|rule| match rule.name() {
+            "push_down_filter" => Arc::new(PushDownToOwnNodes::new()),
+            _ => Arc::clone(rule),
+        })
         .collect();
     let physical = user
         .physical_optimizers()

@@ -4,7 +4,7 @@
 //!  word 0: length │ words 1..: the bytes, where they fit; else word 1: a pointer to a box of them
 //! ```
 //!
-//! A cell of zeros holds no bytes. Cells are copied with their record only when a page is moved, never
+//! A cell of zeros holds no bytes. Cells are copied with their record only when that or its page is moved, never
 //! doubled: the table that owns the record frees them.
 
 use std::sync::Arc;

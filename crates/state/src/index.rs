@@ -9,7 +9,8 @@
 //! A bucket is a cache line of eight tags and their slots; all eight are compared at once, so that a
 //! search nearly always ends in its first bucket and never waits for a mispredicted branch. A sub-table
 //! that is full is split in two by one more bit of the tag (extendible hashing), up to [`MAX_DEPTH`]
-//! bits; only then does it double. So growth rehashes one small sub-table and never the whole index.
+//! bits; only then does it double. One that has become sparse is halved. So growth rehashes one small
+//! sub-table and never the whole index.
 
 use crate::pages::prefetch;
 
@@ -127,7 +128,28 @@ impl SlotIndex {
         let at = self.directory[self.directory_index(tag)] as usize;
         let removed = self.sub_tables[at].remove(tag, slot);
         self.len -= usize::from(removed);
+        if self.sub_tables[at].is_sparse() && self.depth > 0 {
+            self.shrink(at);
+        }
         removed
+    }
+
+    /// Halves one sub-table of several; when there is nothing left at all, the index begins anew with one.
+    #[cold]
+    fn shrink(&mut self, at: usize) {
+        let half = self.sub_tables[at].buckets.len() / 2;
+        if self.len == 0 {
+            *self = Self::new();
+        } else if half >= FIRST_BUCKETS {
+            self.sub_tables[at].resize(half);
+        }
+    }
+
+    /// Puts the slot `to` in the place of `from`.
+    pub(crate) fn replace(&mut self, tag: u32, from: u32, to: u32) {
+        let removed = self.remove(tag, from);
+        debug_assert!(removed, "a slot that was in the index");
+        self.insert(tag, to);
     }
 
     #[inline]
@@ -144,7 +166,7 @@ impl SlotIndex {
         let at = self.directory[self.directory_index(tag)];
         let table = &mut self.sub_tables[at as usize];
         if table.buckets.len() < SPLIT_BUCKETS || table.depth == MAX_DEPTH {
-            table.double();
+            table.resize(table.buckets.len() * 2);
             return;
         }
         if table.depth == self.depth {
@@ -198,6 +220,11 @@ impl SubTable {
         self.len * 10 >= self.buckets.len() * LANES * 7
     }
 
+    /// Below a quarter: halved, it is still well below the limit.
+    fn is_sparse(&self) -> bool {
+        self.len * 4 < self.buckets.len() * LANES
+    }
+
     fn insert(&mut self, tag: u32, slot: u32) {
         let mut at = self.home(tag);
         while self.buckets[at].is_full() {
@@ -242,11 +269,11 @@ impl SubTable {
         (0..bucket.len()).find(|lane| self.distance(self.home(bucket.tags[*lane]), at) >= back)
     }
 
-    fn double(&mut self) {
-        let mut grown = Self::with_buckets(self.buckets.len() * 2, self.depth);
+    fn resize(&mut self, buckets: usize) {
+        let mut resized = Self::with_buckets(buckets, self.depth);
         self.entries()
-            .for_each(|(tag, slot)| grown.insert(tag, slot));
-        *self = grown;
+            .for_each(|(tag, slot)| resized.insert(tag, slot));
+        *self = resized;
     }
 
     /// Moves the tags whose next bit is set into a new sub-table.
@@ -376,6 +403,32 @@ mod tests {
             let found = index.find(*tag, |found| found == slot as u32);
             assert_eq!(found.is_some(), slot % 3 != 0, "{slot}");
         }
+    }
+
+    #[test]
+    fn what_is_taken_out_makes_it_smaller() {
+        let mut index = SlotIndex::new();
+        let empty = index.memory_bytes();
+        let tags: Vec<u32> = (0..400_000_u64).map(|n| tag(hash_word(n, 0))).collect();
+        for (slot, tag) in tags.iter().enumerate() {
+            index.insert(*tag, slot as u32);
+        }
+        let full = index.memory_bytes();
+        for (slot, tag) in tags.iter().enumerate().skip(40_000) {
+            assert!(index.remove(*tag, slot as u32));
+        }
+        assert!(index.memory_bytes() < full / 4);
+        for (slot, tag) in tags.iter().enumerate() {
+            let found = index.find(*tag, |found| found == slot as u32);
+            assert_eq!(found.is_some(), slot < 40_000, "{slot}");
+        }
+        for (slot, tag) in tags.iter().enumerate().take(40_000) {
+            index.replace(*tag, slot as u32, slot as u32 + 1_000_000);
+        }
+        for (slot, tag) in tags.iter().enumerate().take(40_000) {
+            assert!(index.remove(*tag, slot as u32 + 1_000_000));
+        }
+        assert_eq!((index.len(), index.memory_bytes()), (0, empty));
     }
 
     #[test]

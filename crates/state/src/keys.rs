@@ -23,7 +23,7 @@ use crate::fixed::{self, Width, Words};
 use crate::hash::{hash_bytes, hash_word, hash_words};
 
 /// The first of the header's bits that belong to keys (1: the key column is null), then to values.
-pub(crate) const FIRST_BIT: usize = 34;
+pub(crate) const FIRST_BIT: usize = 35;
 
 /// Words of a cell that holds a key's bytes: 24 bytes without a box.
 const CELL: usize = 4;
@@ -112,6 +112,25 @@ impl KeyCodec {
             Kind::Unit => 0,
             Kind::Fixed { places, .. } => places.len(),
             Kind::Bytes | Kind::Rows(_) => 1,
+        }
+    }
+
+    /// The hash of the key in a record: that of the key in a batch.
+    #[inline]
+    pub(crate) fn hash_of(&self, record: &[u64], at: usize) -> u64 {
+        match &self.kind {
+            Kind::Unit => 0,
+            Kind::Fixed { places, words } => {
+                let nulls = (record[0] >> FIRST_BIT) & ((1 << places.len()) - 1);
+                match words {
+                    2 => hash_words(record[at], record[at + 1], nulls),
+                    _ => hash_word(record[at], nulls),
+                }
+            }
+            Kind::Bytes | Kind::Rows(_) => {
+                let bytes = bytes::read(&record[at..at + CELL]);
+                hash_bytes((!bit(record, FIRST_BIT)).then_some(bytes))
+            }
         }
     }
 

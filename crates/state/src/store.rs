@@ -23,11 +23,13 @@ use crate::values::HAS_VALUES;
 
 /// The header bit that says a slot is in use.
 pub(crate) const OCCUPIED: u64 = 1 << 32;
+/// The header bit that says the record is in a pane.
+pub(crate) const IN_PANE: u64 = 1 << 34;
 /// From so many records on, keys are looked up with the processor fetching ahead.
 const FETCH_AHEAD_FROM: usize = 32 * 1024;
 /// Rows of a block: with fetching no more than the processor can wait for at a time.
 const BLOCK: usize = 128;
-const FETCHED_BLOCK: usize = 16;
+const FETCHED_BLOCK: usize = 8;
 /// While a trigger touched at most so many keys, they are looked for among the recent ones first.
 const FEW: usize = 4096;
 
@@ -112,6 +114,17 @@ impl Store {
     pub(crate) fn forget_touched(&mut self) {
         self.touched.clear();
         self.recent.forget();
+    }
+
+    /// After records were removed: no local id counts, and lists keep room for about as many records
+    /// as there are, `least` at least.
+    pub(crate) fn give_back_lists(&mut self, least: usize) {
+        self.forget_touched();
+        let room = self.index.len().max(least);
+        for list in [&mut self.touched, &mut self.tags, &mut self.slots] {
+            list.truncate(room);
+            list.shrink_to(room);
+        }
     }
 
     /// Writes the local id of each key.
@@ -215,11 +228,13 @@ impl Store {
         slot: u32,
     ) -> Result<usize> {
         let record = self.pages.get(slot);
-        let slot = match record.filter(|record| keys.is_in(row, record, self.key_at)) {
-            Some(record) if self.has_id(record[0], slot) => return Ok(id_of(record[0])),
-            Some(_) => slot,
+        let (slot, header) = match record.filter(|record| keys.is_in(row, record, self.key_at)) {
+            Some(record) => (slot, record[0]),
             None => self.find_or_insert(keys, row, tag)?,
         };
+        if self.has_id(header, slot) {
+            return Ok(id_of(header));
+        }
         Ok(self.touch(slot))
     }
 
@@ -229,17 +244,24 @@ impl Store {
         self.touched.get(id_of(header)) == Some(&slot)
     }
 
+    /// The slot of a key, which gets one if it has none, and the header there.
     #[cold]
     #[inline(never)]
-    fn find_or_insert<K: KeyBatch>(&mut self, keys: &K, row: usize, tag: u32) -> Result<u32> {
-        match self.find(keys, row, tag) {
-            Some(slot) => Ok(slot),
-            None => self.insert(keys, row, tag),
-        }
+    fn find_or_insert<K: KeyBatch>(
+        &mut self,
+        keys: &K,
+        row: usize,
+        tag: u32,
+    ) -> Result<(u32, u64)> {
+        let slot = match self.find(keys, row, tag) {
+            Some(slot) => slot,
+            None => self.insert(keys, row, tag)?,
+        };
+        Ok((slot, self.pages.record(slot)[0]))
     }
 
     #[inline]
-    fn find<K: KeyBatch>(&self, keys: &K, row: usize, tag: u32) -> Option<u32> {
+    pub(crate) fn find<K: KeyBatch>(&self, keys: &K, row: usize, tag: u32) -> Option<u32> {
         let same = |slot| keys.is_in(row, self.pages.record(slot), self.key_at);
         self.index.find(tag, same)
     }
@@ -255,13 +277,9 @@ impl Store {
         Ok(slot)
     }
 
-    /// The local id of a slot, which becomes touched if it was not.
+    /// The local id of a slot that was not touched so far.
     #[inline]
     fn touch(&mut self, slot: u32) -> usize {
-        let header = self.pages.record(slot)[0];
-        if self.has_id(header, slot) {
-            return id_of(header);
-        }
         let header = &mut self.pages.record_mut(slot)[0];
         let id = self.touched.len();
         self.touched.push(slot);

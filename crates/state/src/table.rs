@@ -1,14 +1,19 @@
 //! The state table: records by key, asked and changed a batch at a time.
 
+mod compact;
+mod lookup;
+mod panes;
+
 use std::ops::Range;
 
-use arrow::array::ArrayRef;
+use arrow::array::{ArrayRef, Int64Array};
 use arrow::datatypes::SchemaRef;
 use highwater_core::{Error, Result};
 
 use crate::keys::{FIRST_BIT, KeyCodec};
 use crate::pages::Pages;
-use crate::store::{Intern, OCCUPIED, Store, TakeOut};
+use crate::panes::Panes;
+use crate::store::{IN_PANE, Intern, OCCUPIED, Store, TakeOut};
 use crate::values::{HAS_VALUES, ValueCodec};
 
 /// A table of records by key, and the list of those that the running trigger touched.
@@ -17,7 +22,7 @@ use crate::values::{HAS_VALUES, ValueCodec};
 /// touch. Ranges of local ids name what a call works on. A record:
 ///
 /// ```text
-///  word 0: local id + 1 (32 bits) │ in use │ has values │ null bits of the key │ validity bits of values
+///  word 0: local id + 1 (32 bits) │ in use │ has values │ in a pane │ null bits of the key │ validity bits
 ///  further header words where there are many columns │ key words │ value words
 /// ```
 ///
@@ -28,6 +33,9 @@ pub struct StateTable {
     keys: KeyCodec,
     values: ValueCodec,
     store: Store,
+    panes: Panes,
+    /// Someone knows slots: no record moves.
+    slots_known: bool,
 }
 
 /// The local ids that a call of [`StateTable::intern`] gave out: first those of records that had
@@ -75,6 +83,8 @@ impl StateTable {
             keys,
             values,
             store: Store::new(pages, key_at),
+            panes: Panes::default(),
+            slots_known: false,
         })
     }
 
@@ -111,7 +121,7 @@ impl StateTable {
     /// Bytes of memory the table takes.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        self.store.memory_bytes()
+        self.store.memory_bytes() + self.panes.memory_bytes()
     }
 
     /// Finds or makes the record of each of `rows` rows and writes its local id into `ids`, which is
@@ -186,7 +196,8 @@ impl StateTable {
     pub fn scan(&self, from: u32, rows: usize) -> Result<Option<Chunk>> {
         const USED: u64 = OCCUPIED | HAS_VALUES;
         let pages = &self.store.pages;
-        let slots: Vec<u32> = (from..pages.end())
+        let slots: Vec<u32> = pages
+            .slots_from(from)
             .filter(|slot| pages.record(*slot)[0] & USED == USED)
             .take(rows)
             .collect();
@@ -201,11 +212,18 @@ impl StateTable {
         }))
     }
 
-    /// Puts records in as they are, in place of those with the same keys; touches nothing.
+    /// Puts records in as they are, in place of those with the same keys; touches nothing. They go into the
+    /// panes of `ends`, one for each row, as [`put_in_panes`](Self::put_in_panes) has it.
     ///
     /// # Errors
     /// `Corrupt` when the columns are not those of the table.
-    pub fn restore(&mut self, keys: &[ArrayRef], values: &[ArrayRef], rows: usize) -> Result<()> {
+    pub fn restore(
+        &mut self,
+        keys: &[ArrayRef],
+        values: &[ArrayRef],
+        ends: Option<&Int64Array>,
+        rows: usize,
+    ) -> Result<()> {
         let corrupt = |e: Error| {
             Error::corrupt("records of state do not fit the table they are for").with_source(e)
         };
@@ -216,6 +234,9 @@ impl StateTable {
         let slots: Vec<u32> = ids.iter().map(|id| store.touched[*id]).collect();
         let change = self.values.scatter(&mut store.pages, &slots, values);
         store.heap += change.map_err(corrupt)?;
+        if let Some(ends) = ends {
+            self.put_slots_in_panes(&slots, ends).map_err(corrupt)?;
+        }
         self.commit();
         Ok(())
     }
@@ -235,15 +256,20 @@ impl StateTable {
         let found = &mut slots;
         self.keys.encode(keys, rows, TakeOut { store, found })?;
         for slot in &slots {
-            let record = self.store.pages.record_mut(*slot);
-            let freed = self.keys.free(record, self.store.key_at) + self.values.free(record);
-            self.store.heap -= freed;
-            self.store.pages.release(*slot);
+            if self.store.pages.record(*slot)[0] & IN_PANE != 0 {
+                self.panes.remove(&mut self.store.pages, *slot);
+            }
+            self.release(*slot);
         }
+        self.give_back(slots.len());
         Ok(slots.len())
     }
 
-    fn keys_of(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
+    /// The keys of the records in these slots, which must be in use (see [`slots`](Self::slots)).
+    ///
+    /// # Errors
+    /// `Corrupt` or `Internal` when a key cannot be read.
+    pub fn keys_of(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
         let pages = &self.store.pages;
         let records = slots.iter().map(|slot| pages.record(*slot));
         self.keys.decode(records, self.store.key_at)
@@ -255,10 +281,13 @@ impl Drop for StateTable {
         if !self.keys.owns_heap() && !self.values.owns_heap() {
             return;
         }
-        for slot in 0..self.store.pages.end() {
-            let record = self.store.pages.record_mut(slot);
-            self.keys.free(record, self.store.key_at);
-            self.values.free(record);
+        let pages = &mut self.store.pages;
+        for page in 0..pages.end() {
+            for slot in pages.slots_of(page) {
+                let record = pages.record_mut(slot);
+                self.keys.free(record, self.store.key_at);
+                self.values.free(record);
+            }
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Tests of the state table as a whole: every key type, removal and reuse, growth, restore.
 
+mod eviction;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -267,7 +269,9 @@ fn a_scan_is_the_whole_table_and_restores_another() {
     ));
     let values: ArrayRef = Arc::new(StringArray::from_iter((0..1_000).map(text)));
     let mut first = table(std::slice::from_ref(&keys), &[DataType::Utf8]);
-    first.restore(&[keys], &[values], 1_000).expect("restored");
+    first
+        .restore(&[keys], &[values], None, 1_000)
+        .expect("restored");
     let mut second = StateTable::try_new(
         Arc::clone(first.key_schema()),
         Arc::clone(first.value_schema()),
@@ -276,7 +280,7 @@ fn a_scan_is_the_whole_table_and_restores_another() {
     let mut from = 0;
     while let Some(chunk) = first.scan(from, 300).expect("read") {
         second
-            .restore(&chunk.keys, &chunk.values, chunk.rows)
+            .restore(&chunk.keys, &chunk.values, None, chunk.rows)
             .expect("restored");
         from = chunk.next;
     }
@@ -298,7 +302,7 @@ fn a_scan_is_the_whole_table_and_restores_another() {
     };
     assert_eq!(all(&first), all(&second));
     let wrong = second
-        .restore(&[longs([1])], &[longs([1])], 1)
+        .restore(&[longs([1])], &[longs([1])], None, 1)
         .expect_err("wrong types");
     assert_eq!(wrong.kind(), highwater_core::ErrorKind::Corrupt);
 }
@@ -325,7 +329,7 @@ fn without_key_columns_there_is_one_record() {
 fn existing_records_get_the_first_ids() {
     let mut table = table(&[longs([0])], &[DataType::Int64]);
     table
-        .restore(&[longs([2, 4, 6])], &[longs([20, 40, 60])], 3)
+        .restore(&[longs([2, 4, 6])], &[longs([20, 40, 60])], None, 3)
         .expect("restored");
     let mut ids = Vec::new();
     let touched = table
@@ -392,7 +396,7 @@ fn random_batches_get_the_ids_of_a_simple_model() {
         let mut table = table(&[array(&[1])], &[DataType::Int64]);
         let other = longs(1_000_000..1_000_000 + others);
         if others > 0 {
-            let restored = table.restore(&[Arc::clone(&other)], &[other], others as usize);
+            let restored = table.restore(&[Arc::clone(&other)], &[other], None, others as usize);
             restored.expect("restored");
         }
         let mut has_values = vec![false; distinct];

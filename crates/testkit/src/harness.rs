@@ -1,9 +1,10 @@
 //! One query under test: it can be run step by step, fail, stop, and start again from its checkpoint.
 
+use std::fmt;
 use std::sync::Arc;
 
 use highwater::prelude::*;
-use highwater::{Result, Trigger};
+use highwater::{DataStreamWriter, Result, Trigger};
 use tempfile::TempDir;
 
 use crate::sink::{CollectingSink, Written};
@@ -18,9 +19,32 @@ pub struct Harness {
     frame: StreamFrame,
     mode: OutputMode,
     trigger: Trigger,
+    settings: Settings,
     sink: Arc<CollectingSink>,
     checkpoint: TempDir,
     query: Option<StreamingQuery>,
+    late: LateRows,
+}
+
+/// What is said to the writer at every start beside mode, trigger, checkpoint and sink.
+#[derive(Default)]
+struct Settings(Vec<Setting>);
+
+type Setting = Box<dyn Fn(DataStreamWriter) -> DataStreamWriter + Send + Sync>;
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} settings", self.0.len())
+    }
+}
+
+/// Late rows, as the progress tells them.
+#[derive(Debug, Default)]
+struct LateRows {
+    /// The last micro-batch that was counted.
+    counted: Option<BatchId>,
+    /// Counted and not yet asked for.
+    rows: u64,
 }
 
 impl Harness {
@@ -33,9 +57,11 @@ impl Harness {
             frame,
             mode,
             trigger: Trigger::default(),
+            settings: Settings::default(),
             sink: CollectingSink::new(),
             checkpoint: tempfile::tempdir()?,
             query: None,
+            late: LateRows::default(),
         })
     }
 
@@ -43,6 +69,16 @@ impl Harness {
     #[must_use]
     pub fn with_trigger(mut self, trigger: Trigger) -> Self {
         self.trigger = trigger;
+        self
+    }
+
+    /// Says something to the writer at every start: `|w| w.option("flushOnEnd", true)`.
+    #[must_use]
+    pub fn with_writer(
+        mut self,
+        setting: impl Fn(DataStreamWriter) -> DataStreamWriter + Send + Sync + 'static,
+    ) -> Self {
+        self.settings.0.push(Box::new(setting));
         self
     }
 
@@ -72,14 +108,17 @@ impl Harness {
             .ok_or_else(|| Error::internal("the query was just started"))
     }
 
-    fn writer(&self) -> highwater::DataStreamWriter {
-        self.frame
+    fn writer(&self) -> DataStreamWriter {
+        let writer = self
+            .frame
             .clone()
             .write_stream()
             .output_mode(self.mode)
             .trigger(self.trigger)
             .checkpoint_location(self.checkpoint.path().to_string_lossy())
-            .sink(Arc::clone(&self.sink) as Arc<dyn highwater::Sink>)
+            .sink(Arc::clone(&self.sink) as Arc<dyn highwater::Sink>);
+        let settings = self.settings.0.iter();
+        settings.fold(writer, |writer, setting| setting(writer))
     }
 
     /// Starts the query if need be and runs it until all that was added has been processed.
@@ -90,11 +129,39 @@ impl Harness {
         self.start().await?.process_all_available().await
     }
 
+    /// Starts the query if need be and waits until it has ended by itself.
+    ///
+    /// # Errors
+    /// When the query is refused, or fails.
+    pub async fn finish(&mut self) -> Result<()> {
+        let query = self.start().await?.clone();
+        query.await_termination().await?;
+        self.stop().await
+    }
+
+    /// Late rows of all operators, as the progress tells them, since this was last asked.
+    pub fn take_late(&mut self) -> u64 {
+        self.count_late();
+        std::mem::take(&mut self.late.rows)
+    }
+
+    fn count_late(&mut self) {
+        let progress = self.query.as_ref().map(StreamingQuery::recent_progress);
+        for progress in progress.unwrap_or_default() {
+            if self.late.counted.is_none_or(|at| at < progress.batch_id) {
+                let operators = progress.state_operators.iter();
+                self.late.rows += operators.map(|o| o.num_late_rows).sum::<u64>();
+                self.late.counted = Some(progress.batch_id);
+            }
+        }
+    }
+
     /// Stops the query; a query that has failed is stopped already.
     ///
     /// # Errors
     /// When stopping fails.
     pub async fn stop(&mut self) -> Result<()> {
+        self.count_late();
         match self.query.take() {
             Some(query) if query.is_active() => query.stop().await,
             _ => Ok(()),
@@ -106,6 +173,7 @@ impl Harness {
     /// # Errors
     /// When aborting fails.
     pub async fn abort(&mut self) -> Result<()> {
+        self.count_late();
         match self.query.take() {
             Some(query) if query.is_active() => query.abort().await,
             _ => Ok(()),

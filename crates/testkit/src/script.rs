@@ -18,13 +18,13 @@ use std::fmt::{self, Debug};
 
 use arrow::array::RecordBatch;
 use highwater::prelude::*;
-use highwater::{IntoRow, Result};
+use highwater::{DataStreamWriter, IntoRow, OptionValue, Result, Timestamp};
 
 use crate::ManualClock;
 use crate::conformance::compare;
 use crate::harness::Harness;
 use crate::sink::INJECTED;
-use crate::value::{Row, show};
+use crate::value::{self, Row, show};
 
 /// A session whose queries share the thread of the test: between two awaits of the test nothing runs,
 /// so that several adds are one micro-batch.
@@ -71,6 +71,10 @@ enum Step {
     Process,
     CheckNew(Vec<Row>),
     CheckLast(Vec<Row>, Order),
+    CheckSql(StreamSession, String, Vec<Row>),
+    CheckWatermark(String),
+    CheckLate(u64),
+    Finish,
     Crash,
     Abort,
     Restart,
@@ -99,6 +103,21 @@ impl TestStream {
     /// Runs under another trigger.
     pub fn with_trigger(mut self, trigger: Trigger) -> Self {
         self.harness = self.harness.with_trigger(trigger);
+        self
+    }
+
+    /// Gives the query an option, by Spark's name: `with_option("flushOnEnd", true)`.
+    pub fn with_option(self, key: &str, value: impl Into<OptionValue>) -> Self {
+        let (key, OptionValue(value)) = (key.to_owned(), value.into());
+        self.with_writer(move |writer| writer.option(key.as_str(), value.as_str()))
+    }
+
+    /// Says something to the writer at every start: `|w| w.late_rows_to("late")`.
+    pub fn with_writer(
+        mut self,
+        setting: impl Fn(DataStreamWriter) -> DataStreamWriter + Send + Sync + 'static,
+    ) -> Self {
+        self.harness = self.harness.with_writer(setting);
         self
     }
 
@@ -156,6 +175,32 @@ impl TestStream {
         self.then(Step::CheckLast(rows.into_iter().collect(), Order::AsGiven))
     }
 
+    /// What a batch query answers now, in any order: of the table that keeps late rows, for instance.
+    pub fn check_sql(
+        self,
+        session: &StreamSession,
+        sql: &str,
+        rows: impl IntoIterator<Item = Row>,
+    ) -> Self {
+        let rows = rows.into_iter().collect();
+        self.then(Step::CheckSql(session.clone(), sql.into(), rows))
+    }
+
+    /// The watermark that the next micro-batch would run with: `2024-05-01 12:00:00`; 1970 before it first moves.
+    pub fn check_watermark(self, time: &str) -> Self {
+        self.then(Step::CheckWatermark(time.into()))
+    }
+
+    /// How many late rows the operators counted since this was last checked.
+    pub fn check_late(self, rows: u64) -> Self {
+        self.then(Step::CheckLate(rows))
+    }
+
+    /// Starts the query if need be and waits until it ends by itself; the next `process` starts it again.
+    pub fn finish(self) -> Self {
+        self.then(Step::Finish)
+    }
+
     /// Processes, and the sink fails in the first micro-batch, before anything of it is recorded.
     pub fn crash(self) -> Self {
         self.then(Step::Crash)
@@ -207,6 +252,10 @@ impl TestStream {
                 self.add().map_err(told)?;
                 self.harness.process().await.map_err(told)
             }
+            Step::Finish => {
+                self.add().map_err(told)?;
+                self.harness.finish().await.map_err(told)
+            }
             Step::Crash => {
                 self.harness.sink().fail_at(1);
                 self.fails_with(INJECTED).await
@@ -222,7 +271,20 @@ impl TestStream {
                 let last = self.harness.last().map_err(told)?;
                 agree(&rows, &last, order)
             }
+            Step::CheckSql(session, sql, rows) => {
+                let answer = ask(&session, &sql).await.map_err(told)?;
+                agree(&rows, &answer, Order::Any)
+            }
+            Step::CheckWatermark(time) => self.watermark_is(&time),
+            Step::CheckLate(rows) => same("late rows", &rows, &self.harness.take_late()),
         }
+    }
+
+    fn watermark_is(&self, time: &str) -> std::result::Result<(), String> {
+        let expected: Timestamp = time.parse().map_err(told)?;
+        let query = self.harness.query().ok_or("the query is not started")?;
+        let actual = query.watermark().ok_or("the query has no watermark")?;
+        same("the watermark", &expected, &actual)
     }
 
     fn add(&mut self) -> Result<()> {
@@ -240,6 +302,21 @@ impl TestStream {
         }
         self.harness.stop().await.map_err(told)
     }
+}
+
+async fn ask(session: &StreamSession, sql: &str) -> Result<Vec<Row>> {
+    value::rows(&session.sql(sql).await?.collect().await?)
+}
+
+fn same<T: PartialEq + fmt::Display>(
+    what: &str,
+    expected: &T,
+    actual: &T,
+) -> std::result::Result<(), String> {
+    if expected == actual {
+        return Ok(());
+    }
+    Err(format!("{what}: expected {expected}, found {actual}"))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it stands in map_err")]
@@ -272,6 +349,10 @@ impl fmt::Display for Step {
             Self::CheckNew(rows) => write!(f, "check_new {}", all(rows)),
             Self::CheckLast(rows, Order::Any) => write!(f, "check_last {}", all(rows)),
             Self::CheckLast(rows, _) => write!(f, "check_last_in_order {}", all(rows)),
+            Self::CheckSql(_, sql, rows) => write!(f, "check_sql {sql}: {}", all(rows)),
+            Self::CheckWatermark(time) => write!(f, "check_watermark {time}"),
+            Self::CheckLate(rows) => write!(f, "check_late {rows}"),
+            Self::Finish => f.write_str("finish"),
             Self::Crash => f.write_str("crash"),
             Self::Abort => f.write_str("abort"),
             Self::Restart => f.write_str("restart"),
@@ -295,6 +376,7 @@ fn all(rows: &[Row]) -> String {
 mod tests {
     use super::*;
     use crate::row;
+    use crate::value::Value;
 
     fn counts(words: &MemoryStream) -> Result<TestStream> {
         let counts = words.to_frame().group_by([col("word")]).count()?;
@@ -317,6 +399,46 @@ mod tests {
             .add_data(&words, [("b",)])
             .process()
             .check_new([row!["b", 2]])
+            .run()
+            .await
+    }
+
+    #[tokio::test]
+    async fn the_watermark_and_late_rows_can_be_checked() -> Result<()> {
+        let session = session()?;
+        let events = MemoryStream::new(&session, "ts TIMESTAMP, k STRING")?;
+        let frame = events.to_frame().with_watermark("ts", "5 seconds")?;
+        TestStream::new(frame.drop_duplicates(&["k", "ts"])?, OutputMode::Append)?
+            .add_data(&events, [("2024-05-01 00:00:20", "a")])
+            .process()
+            .check_new([row![Value::time("2024-05-01 00:00:20"), "a"]])
+            .check_watermark("2024-05-01 00:00:15")
+            .check_late(0)
+            .restart()
+            .add_data(
+                &events,
+                [("2024-05-01 00:00:15", "b"), ("2024-05-01 00:00:16", "c")],
+            )
+            .process()
+            .check_new([row![Value::time("2024-05-01 00:00:16"), "c"]])
+            .check_late(1)
+            .check_sql(&session, "SELECT 1 AS one", [row![1]])
+            .run()
+            .await
+    }
+
+    #[tokio::test]
+    async fn a_query_may_end_by_itself() -> Result<()> {
+        let session = session()?;
+        let words = MemoryStream::new(&session, "word STRING")?;
+        counts(&words)?
+            .with_trigger(Trigger::AvailableNow)
+            .add_data(&words, [("a",)])
+            .finish()
+            .check_new([row!["a", 1]])
+            .add_data(&words, [("a",)])
+            .finish()
+            .check_new([row!["a", 2]])
             .run()
             .await
     }

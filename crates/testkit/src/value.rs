@@ -5,7 +5,7 @@ use std::fmt;
 use arrow::array::{Array, RecordBatch};
 use chrono::{DateTime, NaiveDate};
 use datafusion::scalar::ScalarValue;
-use highwater::Result;
+use highwater::{Result, Timestamp};
 
 /// One row of a result.
 pub type Row = Vec<Value>;
@@ -34,6 +34,16 @@ pub enum Value {
 }
 
 impl Value {
+    /// The time that `text` tells, `2024-05-01 12:00:00` in UTC; other text stays text and agrees with no time.
+    #[must_use]
+    pub fn time(text: &str) -> Self {
+        let time = text.parse::<Timestamp>();
+        time.map_or_else(
+            |_| Self::Text(text.to_owned()),
+            |t| Self::Time(t.as_micros()),
+        )
+    }
+
     /// True when both mean the same.
     ///
     /// Numbers compare by value whatever their types, doubles within 1e-9 of the larger (or of 1),
@@ -187,6 +197,7 @@ from_value!(
     f64 => Self::Double,
     &str => |s: &str| Self::Text(s.to_owned()),
     String => Self::Text,
+    Timestamp => |t: Timestamp| Self::Time(t.as_micros()),
 );
 
 impl<T: Into<Self>> From<Option<T>> for Value {

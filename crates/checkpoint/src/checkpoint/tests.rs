@@ -50,6 +50,7 @@ fn commit(n: u64, state: Option<String>) -> CommitEntry {
         next_watermark: Watermark(i64::try_from(n).expect("small")),
         state,
         sink: SinkCommit::rows(n),
+        is_final: false,
     }
 }
 

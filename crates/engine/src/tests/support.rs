@@ -18,14 +18,15 @@ use highwater_core::{
     Result, Sink, SinkCommit, SinkRun, Source, SourceTraits, Timestamp, Trigger,
 };
 use highwater_plan::StreamTable;
-use object_store::ObjectStore;
 use object_store::memory::InMemory;
+use object_store::{ObjectStore, ObjectStoreExt};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
 use crate::{
-    CheckpointLocation, QuerySettings, StartRequest, StreamingQuery, StreamingQueryManager,
+    CheckpointLocation, QueryOptions, QuerySettings, StartRequest, StreamingQuery,
+    StreamingQueryManager,
 };
 
 /// A replayable source of numbers; its offset is how many there were.
@@ -279,6 +280,7 @@ impl House {
             trigger: Trigger::default(),
             checkpoint: CheckpointLocation::Temporary,
             settings: QuerySettings::default(),
+            options: QueryOptions::default(),
         }
     }
 
@@ -301,4 +303,19 @@ pub(crate) fn at(store: &Arc<dyn ObjectStore>) -> CheckpointLocation {
 
 pub(crate) fn store() -> Arc<dyn ObjectStore> {
     Arc::new(InMemory::new())
+}
+
+/// The JSON of an entry of the checkpoint in `store`.
+pub(crate) async fn logged(store: &Arc<dyn ObjectStore>, file: &str) -> serde_json::Value {
+    let path = object_store::path::Path::from(format!("ckpt/{file}"));
+    let entry = store.get(&path).await.unwrap().bytes().await.unwrap();
+    let text = std::str::from_utf8(&entry).unwrap();
+    serde_json::from_str(text.strip_prefix("v1\n").unwrap()).unwrap()
+}
+
+/// Lets the query's task run until it waits.
+pub(crate) async fn settle() {
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
 }

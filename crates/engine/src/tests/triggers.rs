@@ -4,14 +4,7 @@ use std::time::Duration;
 
 use highwater_core::Trigger;
 
-use super::support::{House, Numbers, Written, at, store};
-
-/// Lets the query's task run until it waits.
-async fn settle() {
-    for _ in 0..50 {
-        tokio::task::yield_now().await;
-    }
-}
+use super::support::{House, Numbers, Written, at, settle, store};
 
 #[tokio::test]
 async fn processing_time_runs_at_multiples_and_once_for_a_late_one() {

@@ -1,19 +1,25 @@
 //! What a streaming query may do: operator by output mode, decided on the analyzed plan.
 //!
 //! A pure function over the logical plan before DataFusion's optimizer has seen it (which would turn DISTINCT
-//! into an aggregate, EXCEPT into a join, and `WHERE false` into nothing). The rules are Spark's, for
-//! sources without an event time; what is refused says which operator, in which mode, and the way out.
+//! into an aggregate, EXCEPT into a join, and `WHERE false` into nothing). The rules are Spark's, but for
+//! sessions in update mode, which it refuses; what is refused says which operator, in which mode, and the way out.
+//! Which columns are event time, the schemas say.
 //!
 //! **Every kind of node has an arm of its own here.** A new one in DataFusion fails to compile.
 
 mod refusals;
 
+pub(crate) use refusals::within_without_watermark;
+
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::{
     Aggregate, Distinct, Extension, FetchType, Join, Limit, LogicalPlan, SkipType, Sort, Union,
+    UserDefinedLogicalNode,
 };
 use highwater_core::{OutputMode, Result};
 
+use crate::event_time::{EventTime, SESSION_KEY, is_marked};
+use crate::nodes::{Deduplicate, EventTimeWatermark};
 use crate::planner::is_own;
 use crate::table::{is_streaming, reads_stream, source_streams};
 
@@ -27,12 +33,14 @@ pub fn analyze(plan: &LogicalPlan, mode: OutputMode) -> Result<()> {
     }
     refuse_streaming_subqueries(plan)?;
     refuse_commands(plan)?;
-    match (mode, aggregates(plan)) {
-        (OutputMode::Complete, false) => return Err(refusals::complete_without_aggregate()),
-        (OutputMode::Append, true) => return Err(refusals::append_aggregate()),
-        (OutputMode::Append | OutputMode::Update | OutputMode::Complete, _) => {}
+    match mode {
+        OutputMode::Complete if !aggregates(plan) => {
+            return Err(refusals::complete_without_aggregate());
+        }
+        OutputMode::Append if never_finished(plan)? => return Err(refusals::append_aggregate()),
+        OutputMode::Append | OutputMode::Update | OutputMode::Complete => {}
         // The modes are ours, and every one of today's is above.
-        (other, _) => return Err(refusals::unknown_mode(other)),
+        other => return Err(refusals::unknown_mode(other)),
     }
     Checker { mode }.check(plan)?;
     Ok(())
@@ -42,6 +50,26 @@ pub fn analyze(plan: &LogicalPlan, mode: OutputMode) -> Result<()> {
 pub(crate) fn aggregates(plan: &LogicalPlan) -> bool {
     let here = matches!(plan, LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(_));
     (here && reads_stream(plan)) || plan.inputs().into_iter().any(aggregates)
+}
+
+/// True when a streaming aggregate has no event time in its key: its groups never end, so append mode would
+/// never give one out.
+fn never_finished(plan: &LogicalPlan) -> Result<bool> {
+    let here = match plan {
+        LogicalPlan::Aggregate(aggregate) => {
+            let keys = &aggregate.schema.fields()[..aggregate.group_expr_len()?];
+            !keys.iter().any(|key| EventTime::of(key).is_some())
+        }
+        LogicalPlan::Distinct(Distinct::All(input)) => !is_marked(input.schema()),
+        _ => false,
+    };
+    if here && reads_stream(plan) {
+        return Ok(true);
+    }
+    let inputs = plan.inputs();
+    inputs
+        .into_iter()
+        .try_fold(false, |found, input| Ok(found || never_finished(input)?))
 }
 
 /// Commands have a streaming query inside, and are none.
@@ -100,6 +128,8 @@ struct Facts {
     streaming: bool,
     /// A streaming aggregate is below.
     aggregated: bool,
+    /// A watermark is below.
+    watermarked: bool,
 }
 
 impl Facts {
@@ -107,6 +137,7 @@ impl Facts {
         Self {
             streaming: self.streaming || other.streaming,
             aggregated: self.aggregated || other.aggregated,
+            watermarked: self.watermarked || other.watermarked,
         }
     }
 }
@@ -127,7 +158,7 @@ impl Checker {
         match plan {
             LogicalPlan::TableScan(scan) => Ok(Facts {
                 streaming: source_streams(scan.source.as_ref()),
-                aggregated: false,
+                ..Facts::default()
             }),
             LogicalPlan::EmptyRelation(_) | LogicalPlan::Values(_) => Ok(Facts::default()),
             LogicalPlan::Projection(_)
@@ -167,16 +198,39 @@ impl Checker {
             LogicalPlan::Union(union) => self.union(union, &inputs, below),
             LogicalPlan::Join(join) => Err(refuse_join(join, &inputs, self.mode)),
             LogicalPlan::Window(window) => Err(refusals::over_window(&window.window_expr)),
-            LogicalPlan::Extension(Extension { node }) if is_own(node.as_ref()) => Ok(below),
-            LogicalPlan::Extension(Extension { node }) => {
-                Err(refusals::foreign_node(node.name()))
-            }
+            LogicalPlan::Extension(Extension { node }) => self.extension(node.as_ref(), below),
         }
     }
 
-    fn aggregate(&self, _aggregate: &Aggregate, below: Facts) -> Result<Facts> {
-        if below.aggregated {
-            return Err(refusals::chained_aggregates(self.mode));
+    fn extension(&self, node: &dyn UserDefinedLogicalNode, below: Facts) -> Result<Facts> {
+        if let Some(dedup) = node.as_any().downcast_ref::<Deduplicate>() {
+            return self.dedup(dedup, below);
+        }
+        if node.as_any().is::<EventTimeWatermark>() {
+            return watermark(below);
+        }
+        if is_own(node) {
+            Ok(below)
+        } else {
+            Err(refusals::foreign_node(node.name()))
+        }
+    }
+
+    /// True when rows that come from below may be taken back by later ones: an operator that goes by event time
+    /// cannot stand above.
+    fn changes(&self, below: Facts) -> bool {
+        below.aggregated && self.mode != OutputMode::Append
+    }
+
+    fn aggregate(&self, aggregate: &Aggregate, below: Facts) -> Result<Facts> {
+        if self.changes(below) {
+            return Err(refusals::above_aggregate("aggregate", self.mode));
+        }
+        let keys = &aggregate.schema.fields()[..aggregate.group_expr_len()?];
+        if let [only] = keys
+            && only.metadata().contains_key(SESSION_KEY)
+        {
+            return Err(refusals::session_without_key());
         }
         Ok(Facts {
             aggregated: true,
@@ -184,10 +238,29 @@ impl Checker {
         })
     }
 
+    fn dedup(&self, dedup: &Deduplicate, below: Facts) -> Result<Facts> {
+        let schema = dedup.input.schema();
+        if dedup.within_watermark && !is_marked(schema) {
+            return Err(within_without_watermark());
+        }
+        let mut by_time = dedup.within_watermark;
+        for column in &dedup.columns {
+            let field = schema.field(schema.index_of_column(column)?);
+            by_time |= EventTime::of(field).is_some();
+        }
+        // Without event time in its key it does not matter when a row comes (Spark).
+        if by_time && self.changes(below) {
+            return Err(refusals::above_aggregate("dedup", self.mode));
+        }
+        Ok(below)
+    }
+
     fn distinct(&self, distinct: &Distinct, below: Facts) -> Result<Facts> {
         match distinct {
             Distinct::On(_) => Err(refusals::distinct_on()),
-            Distinct::All(_) if below.aggregated => Err(refusals::chained_aggregates(self.mode)),
+            Distinct::All(_) if self.changes(below) => {
+                Err(refusals::above_aggregate("aggregate", self.mode))
+            }
             Distinct::All(_) => Ok(Facts {
                 aggregated: true,
                 ..below
@@ -226,6 +299,17 @@ impl Checker {
             Err(refusals::union_with_static())
         }
     }
+}
+
+/// There is one watermark on the way of a row (Spark).
+fn watermark(below: Facts) -> Result<Facts> {
+    if below.watermarked {
+        return Err(refusals::redefined_watermark());
+    }
+    Ok(Facts {
+        watermarked: true,
+        ..below
+    })
 }
 
 /// Why the join is refused; EXCEPT and INTERSECT are joins by now.

@@ -46,7 +46,8 @@ pub(super) fn append_aggregate() -> Error {
         "aggregate",
         OutputMode::Append,
         "streaming aggregations without watermark",
-        "use update or complete mode: without a watermark a group is never finished",
+        "put a watermark on the event time and group by it or by a window of it, or use update or \
+         complete mode: without that a group is never finished",
     )
 }
 
@@ -59,16 +60,44 @@ pub(super) fn unknown_mode(mode: OutputMode) -> Error {
     )
 }
 
-pub(super) fn chained_aggregates(mode: OutputMode) -> Error {
+pub(super) fn above_aggregate(operator: &str, mode: OutputMode) -> Error {
+    let what = match operator {
+        "dedup" => "a deduplication by event time over the result of an aggregate",
+        _ => "an aggregate over the result of another",
+    };
     refuse(
-        "aggregate",
+        operator,
         format!(
             "Detected pattern of possible 'correctness' issue due to global watermark. The query \
-             contains an aggregate over the result of another, whose rows still change in {mode} mode"
+             contains {what}, whose rows still change in {mode} mode"
         ),
-        "write the first result to a table, and aggregate that in a second query",
+        "use append mode, with a watermark; or write the first result to a table, and go on from it in a second query",
     )
-    .with_condition(OPERATION)
+}
+
+pub(super) fn session_without_key() -> Error {
+    refuse(
+        "session_window",
+        "Global aggregation with session window in streaming query is not supported",
+        "group by the session and a key",
+    )
+}
+
+pub(crate) fn within_without_watermark() -> Error {
+    refuse(
+        "dedup",
+        "dropDuplicatesWithinWatermark is not supported on streaming DataFrames/DataSets without \
+         watermark",
+        "put a watermark on the event time before: with_watermark(column, delay)",
+    )
+}
+
+pub(super) fn redefined_watermark() -> Error {
+    refuse(
+        "watermark",
+        "Redefining watermark is disallowed: there is one already on the way of these rows",
+        "keep the first watermark; it goes with its column through the query",
+    )
 }
 
 pub(super) fn distinct_on() -> Error {

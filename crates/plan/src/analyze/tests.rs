@@ -1,5 +1,7 @@
 //! The table of operators by output mode.
 
+mod event_time;
+
 use highwater_core::{ErrorKind, OutputMode};
 
 use crate::testing::Fixture;

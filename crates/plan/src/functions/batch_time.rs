@@ -1,4 +1,4 @@
-//! `now()` and its kin in a streaming query: the batch time.
+//! `now()` and its kin in a streaming query: the batch time; and `current_watermark()` bound to the query.
 //!
 //! DataFusion replaces them by a literal when it plans; a query that is planned once would stand still.
 //! Here each becomes a volatile function that reads the query's cell, so that a micro-batch that runs
@@ -18,6 +18,7 @@ use datafusion::logical_expr::{
     ScalarUDFImpl, Signature, Volatility,
 };
 
+use super::current_watermark;
 use crate::cell::BatchCell;
 
 /// The functions whose answer is the time of the query.
@@ -31,7 +32,7 @@ const NAMES: [&str; 7] = [
     "curdate",
 ];
 
-/// Replaces the functions that tell the time by ones that read `cell`, in all of `plan`.
+/// Replaces the functions that tell the time, or the watermark, by ones that read `cell`, in all of `plan`.
 pub(crate) fn bind_batch_time(
     plan: LogicalPlan,
     cell: &BatchCell,
@@ -61,6 +62,12 @@ fn replace(expr: Expr, cell: &BatchCell, zone: &Arc<str>) -> Result<Transformed<
                 signature: Signature::nullary(Volatility::Volatile),
             });
             Ok(Transformed::yes(bound.call(Vec::new())))
+        }
+        Expr::ScalarFunction(ScalarFunction { func, args }) if args.is_empty() => {
+            Ok(match current_watermark::bound(func, cell) {
+                Some(bound) => Transformed::yes(bound.call(Vec::new())),
+                None => Transformed::no(expr),
+            })
         }
         _ => Ok(Transformed::no(expr)),
     }

@@ -23,14 +23,18 @@ const TAKEN: &str = "taken";
 pub struct LimitOperator {
     name: String,
     fetch: u64,
+    /// Something below must see every row, also those that the limit leaves out.
+    drains: bool,
     count: Mutex<Count>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Count {
     taken: u64,
-    /// The last micro-batch let rows through.
+    /// The running micro-batch let rows through.
     changed: bool,
+    /// The last one that is committed did.
+    updated: bool,
 }
 
 impl LimitOperator {
@@ -40,8 +44,15 @@ impl LimitOperator {
         Self {
             name: name.into(),
             fetch,
+            drains: false,
             count: Mutex::new(Count::default()),
         }
+    }
+
+    /// Reads its input to the end although the limit is reached: what stands below has state, or moves the watermark.
+    #[must_use]
+    pub fn draining(self, drains: bool) -> Self {
+        Self { drains, ..self }
     }
 
     /// The rows of `batch` that may still pass.
@@ -87,6 +98,10 @@ impl UnaryOperator for LimitOperator {
         input: SendableRecordBatchStream,
         schema: SchemaRef,
     ) -> DataFusionResult<SendableRecordBatchStream> {
+        if self.drains {
+            let rows = input.map(move |batch| batch.map(|batch| self.take(&batch)));
+            return Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)));
+        }
         if self.is_exhausted() {
             return Ok(Box::pin(EmptyRecordBatchStream::new(schema)));
         }
@@ -132,7 +147,9 @@ impl StatefulOperator for LimitOperator {
     }
 
     fn commit(&self) {
-        self.count.lock().changed = false;
+        let mut count = self.count.lock();
+        count.updated = count.changed;
+        count.changed = false;
     }
 
     fn restore(&self, records: &RecordBatch) -> Result<()> {
@@ -157,7 +174,7 @@ impl StatefulOperator for LimitOperator {
         let count = *self.count.lock();
         OperatorMetrics {
             rows_total: u64::from(count.taken > 0),
-            rows_updated: u64::from(count.changed),
+            rows_updated: u64::from(count.updated),
             memory_bytes: size_of::<Self>() as u64,
             ..OperatorMetrics::default()
         }
@@ -186,12 +203,34 @@ mod tests {
         assert_eq!(first.take(&batch(2)).num_rows(), 2);
         let records = first.changes().expect("changes");
         first.commit();
+        assert_eq!(StatefulOperator::metrics(&first).rows_updated, 1);
         assert!(first.changes().expect("changes").is_empty());
 
         let second = LimitOperator::new("limit", 3);
         second.restore(&records[0]).expect("restored");
         assert_eq!(second.take(&batch(2)).num_rows(), 1);
         assert!(second.is_exhausted());
+    }
+
+    #[tokio::test]
+    async fn a_limit_above_what_remembers_reads_to_the_end() {
+        // Where nothing remembers, it stops at the batch after the one that fills it.
+        for (drains, seen) in [(false, 3), (true, 4)] {
+            let limit = Arc::new(LimitOperator::new("limit", 3).draining(drains));
+            let pulled = Arc::new(Mutex::new(0));
+            let counter = Arc::clone(&pulled);
+            let input = futures::stream::iter((0..4).map(|_| Ok(batch(2))))
+                .inspect(move |_| *counter.lock() += 1);
+            let schema = LimitOperator::state_schema();
+            let input = RecordBatchStreamAdapter::new(Arc::clone(&schema), input);
+            let rows = limit.run(Box::pin(input), schema).expect("a stream");
+            let rows: Vec<_> = rows
+                .map(|batch| batch.expect("rows").num_rows())
+                .collect()
+                .await;
+            assert_eq!(rows.into_iter().sum::<usize>(), 3, "draining: {drains}");
+            assert_eq!(*pulled.lock(), seen, "draining: {drains}");
+        }
     }
 
     #[test]

@@ -2,10 +2,13 @@
 
 pub mod aggregate;
 pub(crate) mod concat;
+pub(crate) mod dedup;
 pub mod limit;
 pub(crate) mod map_batches;
 pub mod observe;
+pub mod session;
 pub(crate) mod unary;
+pub mod watermark;
 
 use std::fmt::Debug;
 
@@ -44,8 +47,18 @@ pub trait StatefulOperator: Debug + Send + Sync {
     /// `Corrupt` when the columns are not those of the state schema.
     fn restore(&self, records: &RecordBatch) -> Result<()>;
 
-    /// How large the state is and what the last micro-batch did to it.
+    /// How large the state is and what the last micro-batch did to it; asked after [`commit`](Self::commit).
     fn metrics(&self) -> OperatorMetrics;
+
+    /// True when it has something to do in a micro-batch without data because the watermark has risen (Spark).
+    fn wants_batch_without_data(&self) -> bool {
+        false
+    }
+
+    /// The columns of the late rows it may put aside, those of its input; `None` when no row is ever late.
+    fn late_schema(&self) -> Option<SchemaRef> {
+        None
+    }
 
     /// One line for `explain`: the key, and what bounds the state.
     fn describe(&self) -> String;
@@ -69,8 +82,10 @@ pub struct OperatorMetrics {
     pub rows_updated: u64,
     /// Records the micro-batch removed.
     pub rows_removed: u64,
-    /// Rows dropped because they were late, counted as Spark counts them.
+    /// Rows dropped because they were late, counted as Spark counts them: after the grouping by key.
     pub rows_dropped_by_watermark: u64,
+    /// Rows of the input that were late.
+    pub late_rows: u64,
     /// Bytes of memory the state holds.
     pub memory_bytes: u64,
 }

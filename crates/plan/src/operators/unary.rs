@@ -25,6 +25,9 @@ pub(crate) trait UnaryOperator: fmt::Debug + Send + Sync + 'static {
     /// What stands behind the name in `explain`.
     fn describe(&self) -> String;
 
+    /// A micro-batch begins; `run` comes next.
+    fn begin(&self, _context: &TaskContext) {}
+
     /// Starts one micro-batch: the rows out, made from the rows in.
     ///
     /// # Errors
@@ -110,6 +113,7 @@ impl<O: UnaryOperator> ExecutionPlan for UnaryExec<O> {
         partition: usize,
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
+        self.operator.begin(&context);
         let input = self.input.execute(partition, context)?;
         Arc::clone(&self.operator).run(input, self.schema())
     }

@@ -8,7 +8,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::datasource::MemTable;
 use highwater::prelude::*;
-use highwater::{Result, SqlSemantics};
+use highwater::{Result, SqlSemantics, Timestamp};
 use tokio::runtime::Handle;
 
 use super::case::{Case, ColumnDef, DedupDef, SourceDef, SourceKind, Step, WatermarkDef};
@@ -28,8 +28,6 @@ pub enum Verdict {
     Failed(String),
     /// Spark refuses the query, or it fails there; here it runs.
     NotRefused,
-    /// The public API has no call for what the case needs.
-    Lacking(String),
 }
 
 impl Verdict {
@@ -40,7 +38,6 @@ impl Verdict {
             Self::Passed => "as Spark".into(),
             Self::Failed(what) => what.clone(),
             Self::NotRefused => "expected an error, none came".into(),
-            Self::Lacking(what) => format!("there is no {what}"),
         }
     }
 }
@@ -51,27 +48,10 @@ impl Verdict {
     reason = "a watch over the runner itself; no query sees this time"
 )]
 pub async fn run_case(case: &Case) -> Verdict {
-    if let Some(what) = lacking(case) {
-        return Verdict::Lacking(what.into());
-    }
     match tokio::time::timeout(LIMIT, drive(case)).await {
         Ok(verdict) => verdict,
         Err(_) => Verdict::Failed(format!("hangs: no end after {} s", LIMIT.as_secs())),
     }
-}
-
-/// What the case needs that the public API does not have.
-fn lacking(case: &Case) -> Option<&'static str> {
-    let sources = case.sources.iter().map(|s| (&s.watermark, &s.dedup));
-    let views = case.views.iter().map(|v| (&v.watermark, &v.dedup));
-    let asks: Vec<(&Option<WatermarkDef>, &Option<DedupDef>)> = sources.chain(views).collect();
-    if asks.iter().any(|(watermark, _)| watermark.is_some()) {
-        return Some("with_watermark");
-    }
-    if asks.iter().any(|(_, dedup)| dedup.is_some()) {
-        return Some("drop_duplicates");
-    }
-    None
 }
 
 async fn drive(case: &Case) -> Verdict {
@@ -113,11 +93,14 @@ impl From<Error> for Wrong {
     }
 }
 
+/// The streams of a case by their names, and their columns.
+type Streams<'a> = BTreeMap<&'a str, (MemoryStream, SchemaRef)>;
+
 /// A case while it runs.
 struct Run<'a> {
     case: &'a Case,
     columns: Option<SchemaRef>,
-    streams: BTreeMap<&'a str, (MemoryStream, SchemaRef)>,
+    streams: Streams<'a>,
     /// Added and not yet given to a stream: all of it belongs to one micro-batch.
     waiting: Vec<(&'a str, RecordBatch)>,
     harness: Option<Harness>,
@@ -131,7 +114,7 @@ impl<'a> Run<'a> {
         let mut run = Self {
             case,
             columns: case.columns.as_deref().map(value::schema).transpose()?,
-            streams: BTreeMap::new(),
+            streams: Streams::new(),
             waiting: Vec::new(),
             harness: None,
             crashing: false,
@@ -142,7 +125,7 @@ impl<'a> Run<'a> {
                 for source in &case.sources {
                     run.open(&session, source)?;
                 }
-                run.keep_error(begin(case, &session).await);
+                run.keep_error(begin(case, &session, &run.streams).await);
             }
             Err(error) => run.error = Some(error),
         }
@@ -161,9 +144,6 @@ impl<'a> Run<'a> {
             }
             SourceKind::Stream => {
                 let stream = MemoryStream::new(session, &schema)?;
-                stream
-                    .to_frame()
-                    .create_or_replace_temp_view(&source.name)?;
                 self.streams.insert(&source.name, (stream, schema));
             }
         }
@@ -190,10 +170,9 @@ impl<'a> Run<'a> {
                 self.no_error()?;
                 return self.expect(*all, rows);
             }
-            Step::ExpectWatermark(_) => {
-                return Err(Wrong::Differs(
-                    "the query does not tell its watermark".into(),
-                ));
+            Step::ExpectWatermark(time) => {
+                self.no_error()?;
+                return self.expect_watermark(time);
             }
         }
         Ok(())
@@ -257,6 +236,20 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// A query that has no watermark stands where one does that has not moved yet: at 1970.
+    fn expect_watermark(&self, time: &str) -> std::result::Result<(), Wrong> {
+        let expected: Timestamp = time.parse()?;
+        let query = self.harness.as_ref().and_then(Harness::query);
+        let query = query.ok_or_else(|| Wrong::Differs("the query is not started".into()))?;
+        let actual = query.watermark().unwrap_or_default();
+        if actual == expected {
+            return Ok(());
+        }
+        Err(Wrong::Differs(format!(
+            "the watermark is {actual}, expected {expected}"
+        )))
+    }
+
     fn check_names(&self, harness: &Harness) -> std::result::Result<(), Wrong> {
         let (Some(schema), Some(columns)) = (harness.sink().schema(), &self.case.columns) else {
             return Ok(());
@@ -292,10 +285,17 @@ fn session(case: &Case) -> Result<StreamSession> {
     builder.build()
 }
 
-/// Defines the views and starts the query, with a new checkpoint.
-async fn begin(case: &Case, session: &StreamSession) -> Result<Harness> {
+/// Defines sources and views and starts the query, with a new checkpoint.
+async fn begin(case: &Case, session: &StreamSession, streams: &Streams<'_>) -> Result<Harness> {
+    for source in &case.sources {
+        if let Some((stream, _)) = streams.get(source.name.as_str()) {
+            let frame = event_time(stream.to_frame(), &source.watermark, &source.dedup)?;
+            frame.create_or_replace_temp_view(&source.name)?;
+        }
+    }
     for view in &case.views {
         let frame = session.sql(&view.sql).await?;
+        let frame = event_time(frame, &view.watermark, &view.dedup)?;
         frame.create_or_replace_temp_view(&view.name)?;
     }
     let mode: OutputMode = case.output_mode.parse()?;
@@ -303,6 +303,26 @@ async fn begin(case: &Case, session: &StreamSession) -> Result<Harness> {
     let mut harness = Harness::new(frame, mode)?;
     harness.start().await?;
     Ok(harness)
+}
+
+/// The frame with its watermark, then with its deduplication.
+fn event_time(
+    mut frame: StreamFrame,
+    watermark: &Option<WatermarkDef>,
+    dedup: &Option<DedupDef>,
+) -> Result<StreamFrame> {
+    if let Some(WatermarkDef { column, delay }) = watermark {
+        frame = frame.with_watermark(column, delay)?;
+    }
+    let Some(dedup) = dedup else {
+        return Ok(frame);
+    };
+    let columns: Vec<&str> = dedup.columns.iter().map(String::as_str).collect();
+    if dedup.within_watermark {
+        frame.drop_duplicates_within_watermark(&columns)
+    } else {
+        frame.drop_duplicates(&columns)
+    }
 }
 
 fn quoted(name: &str) -> datafusion::common::TableReference {

@@ -3,6 +3,8 @@
 use datafusion::common::ScalarValue;
 use highwater_core::{Error, Interval, IntoInterval, Result};
 
+use crate::event_time::Span;
+
 const CONDITION: &str = "DATATYPE_MISMATCH.PARAMETER_CONSTRAINT_VIOLATION";
 
 /// Size, slide and start of windows, in microseconds.
@@ -50,6 +52,32 @@ impl WindowArguments {
         micros.wrapping_sub(micros.wrapping_sub(self.start).rem_euclid(self.slide))
     }
 
+    /// The panes the windows are made of, as windows that do not overlap: a window begins where a pane does
+    /// and is a whole number of them.
+    #[must_use]
+    pub(super) fn panes(&self) -> Self {
+        let (mut pane, mut rest) = (self.size, self.slide);
+        while rest != 0 {
+            (pane, rest) = (rest, pane % rest);
+        }
+        Self {
+            size: pane,
+            slide: pane,
+            start: self.start,
+        }
+    }
+
+    /// What a column of starts says of its windows.
+    pub(super) fn span(&self, panes: bool) -> Span {
+        let Self { size, slide, start } = *self;
+        Span {
+            size,
+            slide,
+            start,
+            panes,
+        }
+    }
+
     fn checked(self) -> Result<Self> {
         let Self { size, slide, start } = self;
         let violated = if size <= 0 {
@@ -84,16 +112,38 @@ fn length(argument: Option<&ScalarValue>) -> Result<i64> {
         Error::invalid("window: the lengths must be literals")
             .with_hint("write them as `10 minutes` or INTERVAL '10 minutes'")
     };
-    let value = argument.ok_or_else(not_literal)?;
-    let (interval, text) = match value {
+    literal_length(argument.ok_or_else(not_literal)?)?.ok_or_else(not_literal)
+}
+
+/// The microseconds that a text (`10 minutes`) or an INTERVAL literal stands for; `None` for anything else.
+///
+/// # Errors
+/// `Invalid` for a text that is no length, and for months.
+pub(in crate::functions) fn literal_length(value: &ScalarValue) -> Result<Option<i64>> {
+    match value {
         ScalarValue::Utf8(Some(text))
         | ScalarValue::Utf8View(Some(text))
-        | ScalarValue::LargeUtf8(Some(text)) => (text.into_interval()?, text.clone()),
-        _ => (interval(value).ok_or_else(not_literal)?, value.to_string()),
-    };
+        | ScalarValue::LargeUtf8(Some(text)) => {
+            fixed_micros(text.into_interval()?, || text.clone()).map(Some)
+        }
+        _ => interval(value)
+            .map(|interval| fixed_micros(interval, || value.to_string()))
+            .transpose(),
+    }
+}
+
+/// The length in microseconds; `text` is how it was written.
+///
+/// # Errors
+/// `Invalid` when there are months in it (Spark).
+pub(in crate::functions) fn fixed_micros(
+    interval: Interval,
+    text: impl FnOnce() -> String,
+) -> Result<i64> {
     if interval.months != 0 {
         return Err(Error::invalid(format!(
-            "Intervals greater than a month is not supported ({text})"
+            "Intervals greater than a month is not supported ({})",
+            text()
         ))
         .with_hint("write the length in weeks, days or shorter units"));
     }
@@ -179,6 +229,30 @@ mod tests {
         ] {
             let error = parse(texts).expect_err(why);
             assert!(error.message().contains(why), "{texts:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_window_is_made_of_whole_panes() {
+        // (size, slide, start) and the length of a pane: the greatest common divisor of size and slide.
+        for (texts, pane) in [
+            (["60 us", "5 us", "0 us"], 5),
+            (["10 us", "4 us", "1 us"], 2),
+            (["12 us", "5 us", "-3 us"], 1),
+            (["10 us", "10 us", "0 us"], 10),
+        ] {
+            let arguments = parse(&texts).expect("valid");
+            let panes = arguments.panes();
+            assert_eq!(panes.size, pane, "{texts:?}");
+            for micros in -40..40 {
+                let from = panes.last_start(micros);
+                assert!((from..from + pane).contains(&micros), "{texts:?}: {micros}");
+                // The times of a pane are in the same windows, and these begin and end with a pane.
+                let last = arguments.last_start(from);
+                assert_eq!(arguments.last_start(micros), last, "{texts:?}: {micros}");
+                assert_eq!((from - last) % pane, 0, "{texts:?}: {micros}");
+                assert_eq!(arguments.size % pane, 0, "{texts:?}");
+            }
         }
     }
 

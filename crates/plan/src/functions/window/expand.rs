@@ -6,32 +6,43 @@
 //!                                             Filter ts IS NOT NULL
 //!                                               input
 //! ```
-//! With overlapping windows an Unnest between makes one row per window. The columns that come out keep
-//! their names, so that nothing above notices.
+//! With overlapping windows an Unnest between makes one row per window, or the aggregate groups by
+//! [panes](super::panes). The columns that come out keep their names, so that nothing above notices.
 
 use std::sync::Arc;
 
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, ScalarValue, UnnestOptions};
+use datafusion::common::{Column, DFSchema, ScalarValue, UnnestOptions};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::utils::grouping_set_to_exprlist;
 use datafusion::logical_expr::{
-    Aggregate, Expr, Filter, LogicalPlan, LogicalPlanBuilder, Projection, ident,
+    Aggregate, Expr, ExprSchemable, Filter, LogicalPlan, LogicalPlanBuilder, Projection, ident,
 };
 use datafusion::optimizer::AnalyzerRule;
 use highwater_core::Error;
 
-use super::kernels::{Part, call};
-use super::{WINDOW, WindowArguments};
+use super::kernels::{Part, call, call_in_place};
+use super::{WINDOW, WindowArguments, panes};
+use crate::event_time::EventTime;
+use crate::functions::session_window::{self, is_session};
 
 /// The column of starts that sliding windows are unnested into.
 const STARTS: &str = "__window_start";
 
 /// Expands `window(…)` below the node that uses it.
-#[derive(Debug, Default)]
-pub struct ExpandWindows;
+#[derive(Debug)]
+pub struct ExpandWindows {
+    /// Sliding windows of a stream share panes where they can.
+    pub(crate) shared_panes: bool,
+}
+
+impl Default for ExpandWindows {
+    fn default() -> Self {
+        Self { shared_panes: true }
+    }
+}
 
 impl AnalyzerRule for ExpandWindows {
     fn name(&self) -> &str {
@@ -39,7 +50,7 @@ impl AnalyzerRule for ExpandWindows {
     }
 
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
-        let expanded = plan.transform_up_with_subqueries(expand)?;
+        let expanded = plan.transform_up_with_subqueries(|node| self.expand(node))?;
         if !expanded.transformed {
             return Ok(expanded.data);
         }
@@ -50,29 +61,49 @@ impl AnalyzerRule for ExpandWindows {
     }
 }
 
-fn expand(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
-    let Some(call) = the_window_of(&plan)? else {
-        return Ok(Transformed::no(plan));
-    };
-    let windows = Windows::try_new(&call)?;
-    let expanded = match plan {
-        LogicalPlan::Aggregate(aggregate) => windows.under_aggregate(aggregate)?,
-        LogicalPlan::Projection(projection) => windows.under_projection(projection)?,
-        LogicalPlan::Filter(filter) => windows.under_filter(filter)?,
-        other => {
-            return Err(Error::unsupported(format!(
-                "window(…) cannot be used in {}",
-                other.display()
-            ))
-            .with_operator(WINDOW)
-            .with_hint("use it in SELECT, WHERE or GROUP BY, and its column elsewhere")
-            .into());
+impl ExpandWindows {
+    fn expand(&self, plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+        let Some(call) = the_window_of(&plan)? else {
+            return Ok(Transformed::no(plan));
+        };
+        if is_session(&call) {
+            return match plan {
+                LogicalPlan::Aggregate(aggregate) => {
+                    session_window::under_aggregate(aggregate, &call)
+                }
+                _ => Err(session_window::not_a_key().into()),
+            }
+            .map(Transformed::yes);
         }
-    };
-    Ok(Transformed::yes(expanded))
+        let expanded = match plan {
+            LogicalPlan::Aggregate(aggregate) => {
+                let mut windows = Windows::try_new(&call, aggregate.input.schema())?;
+                if self.shared_panes && panes::apply(&aggregate, windows.arguments)? {
+                    windows = windows.of_panes();
+                }
+                windows.under_aggregate(aggregate)?
+            }
+            LogicalPlan::Projection(projection) => {
+                Windows::try_new(&call, projection.input.schema())?.under_projection(projection)?
+            }
+            LogicalPlan::Filter(filter) => {
+                Windows::try_new(&call, filter.input.schema())?.under_filter(filter)?
+            }
+            other => {
+                return Err(Error::unsupported(format!(
+                    "window(…) cannot be used in {}",
+                    other.display()
+                ))
+                .with_operator(WINDOW)
+                .with_hint("use it in SELECT, WHERE or GROUP BY, and its column elsewhere")
+                .into());
+            }
+        };
+        Ok(Transformed::yes(expanded))
+    }
 }
 
-/// The one `window` call in the node's expressions.
+/// The one `window` or `session_window` call in the node's expressions.
 ///
 /// # Errors
 /// `Unsupported` when there are two that differ (Spark).
@@ -80,7 +111,7 @@ fn the_window_of(plan: &LogicalPlan) -> Result<Option<ScalarFunction>> {
     let mut found: Option<ScalarFunction> = None;
     plan.apply_expressions(|root| {
         root.apply(|expr| match expr {
-            Expr::ScalarFunction(call) if is_window(call) => {
+            Expr::ScalarFunction(call) if is_window(call) || is_session(call) => {
                 if found.as_ref().is_some_and(|first| first != call) {
                     return Err(two_windows().into());
                 }
@@ -93,7 +124,7 @@ fn the_window_of(plan: &LogicalPlan) -> Result<Option<ScalarFunction>> {
     Ok(found)
 }
 
-fn is_window(call: &ScalarFunction) -> bool {
+pub(super) fn is_window(call: &ScalarFunction) -> bool {
     call.func.inner().is::<super::marker::Window>()
 }
 
@@ -112,12 +143,17 @@ struct Windows {
     /// The time argument.
     time: Expr,
     arguments: WindowArguments,
-    /// The start of a row's window, above [`Windows::input`].
+    /// The start of a row's window, above [`Windows::input`]: marked as event time where the time is.
     start: Expr,
+    /// The time is event time.
+    marked: bool,
+    /// The starts are those of panes; the aggregate gives windows all the same.
+    panes: bool,
 }
 
 impl Windows {
-    fn try_new(window: &ScalarFunction) -> Result<Self> {
+    /// The windows of `call`, whose arguments are of `input`.
+    fn try_new(window: &ScalarFunction, input: &DFSchema) -> Result<Self> {
         let lengths: Vec<Option<&ScalarValue>> = window.args[1..]
             .iter()
             .map(|argument| match argument {
@@ -127,8 +163,14 @@ impl Windows {
             .collect();
         let arguments = WindowArguments::parse(&lengths)?;
         let time = window.args[0].clone();
+        let mark = EventTime::of(&time.to_field(input)?.1);
         let start = if arguments.is_tumbling() {
             call(Part::Start, arguments, time.clone())
+        } else if mark.is_some() {
+            // Unnest takes the mark off.
+            let span = Some(arguments.span(false));
+            let mark = EventTime { span };
+            call(Part::Marked(Some(mark)), arguments, ident(STARTS))
         } else {
             ident(STARTS)
         };
@@ -136,14 +178,25 @@ impl Windows {
             time,
             arguments,
             start,
+            marked: mark.is_some(),
+            panes: false,
         })
+    }
+
+    /// The same windows, made of panes by the aggregate.
+    fn of_panes(self) -> Self {
+        Self {
+            start: call(Part::Pane, self.arguments, self.time.clone()),
+            panes: true,
+            ..self
+        }
     }
 
     /// `input` without the rows that have no time, and with one row per window.
     fn input(&self, input: Arc<LogicalPlan>) -> Result<LogicalPlan> {
         let builder = LogicalPlanBuilder::from(Arc::unwrap_or_clone(input))
             .filter(self.time.clone().is_not_null())?;
-        if self.arguments.is_tumbling() {
+        if self.arguments.is_tumbling() || self.panes {
             return builder.build();
         }
         let mut columns = columns_of(builder.plan());
@@ -178,24 +231,14 @@ impl Windows {
             .map(|expr| self.named(expr))
             .collect::<Result<Vec<_>>>()?;
         let inner = Aggregate::try_new(Arc::new(self.input(input)?), group, aggregates)?;
-        let outputs = schema
-            .iter()
-            .zip(inner.schema.columns())
-            .enumerate()
-            .map(|(i, ((qualifier, field), column))| {
-                let output = Expr::Column(column.clone());
-                if keys.get(i) == Some(&true) {
-                    call(Part::Window, self.arguments, output)
-                        .alias_qualified(qualifier.cloned(), field.name())
-                } else if column == Column::from((qualifier, field)) {
-                    output
-                } else {
-                    output.alias_qualified(qualifier.cloned(), field.name())
-                }
-            })
-            .collect();
-        let projection = Projection::try_new(outputs, Arc::new(LogicalPlan::Aggregate(inner)))?;
-        Ok(LogicalPlan::Projection(projection))
+        let call = match self.panes {
+            false => call,
+            true => call_in_place,
+        };
+        renamed(inner, &schema, |i, column| {
+            let whole = keys.get(i).is_some_and(|is_window| *is_window);
+            whole.then(|| call(Part::Window, self.arguments, column.clone()))
+        })
     }
 
     fn under_projection(&self, projection: Projection) -> Result<LogicalPlan> {
@@ -243,6 +286,15 @@ impl Windows {
         Ok(replaced.data.alias_qualified(qualifier, name))
     }
 
+    /// The start of a row's window by itself, which is not event time (Spark).
+    fn plain_start(&self) -> Expr {
+        let start = self.start.clone();
+        match self.marked {
+            false => start,
+            true => call(Part::Marked(None), self.arguments, start),
+        }
+    }
+
     /// `window(…)` computed from its start; `.start` and `.end` of it without the struct.
     fn replaced(&self, expr: Expr) -> Result<Transformed<Expr>> {
         expr.transform_down(|expr| {
@@ -262,13 +314,37 @@ impl Windows {
                 _ => None,
             };
             let part = match field {
-                Some("start") => self.start.clone(),
+                Some("start") => self.plain_start(),
                 Some("end") => call(Part::End, self.arguments, self.start.clone()),
                 _ => return Ok(Transformed::no(expr)),
             };
             Ok(Transformed::new(part, true, TreeNodeRecursion::Jump))
         })
     }
+}
+
+/// `inner` under a projection that gives its columns the names in `schema`; `rebuilt` tells what stands in
+/// place of the column at an index.
+pub(in crate::functions) fn renamed(
+    inner: Aggregate,
+    schema: &DFSchema,
+    rebuilt: impl Fn(usize, &Expr) -> Option<Expr>,
+) -> Result<LogicalPlan> {
+    let outputs = schema
+        .iter()
+        .zip(inner.schema.columns())
+        .enumerate()
+        .map(|(i, ((qualifier, field), column))| {
+            let output = Expr::Column(column.clone());
+            match rebuilt(i, &output) {
+                Some(rebuilt) => rebuilt.alias_qualified(qualifier.cloned(), field.name()),
+                None if column == Column::from((qualifier, field)) => output,
+                None => output.alias_qualified(qualifier.cloned(), field.name()),
+            }
+        })
+        .collect();
+    let projection = Projection::try_new(outputs, Arc::new(LogicalPlan::Aggregate(inner)))?;
+    Ok(LogicalPlan::Projection(projection))
 }
 
 fn columns_of(plan: &LogicalPlan) -> Vec<Expr> {

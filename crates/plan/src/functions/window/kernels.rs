@@ -20,6 +20,7 @@ use datafusion::logical_expr::{
 
 use super::WindowArguments;
 use super::marker::{time_type, window_type};
+use crate::event_time::EventTime;
 
 /// What is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,6 +29,10 @@ pub(super) enum Part {
     Start,
     /// The starts of all windows a time is in, the last first.
     Starts,
+    /// The start of the pane a time is in: windows are made of whole panes.
+    Pane,
+    /// A start as it is, with the mark of event time, or without any.
+    Marked(Option<EventTime>),
     /// The end of the window that begins at a start.
     End,
     /// The window that begins at a start.
@@ -36,12 +41,20 @@ pub(super) enum Part {
 
 /// The expression that computes `part` of `input`.
 pub(super) fn call(part: Part, arguments: WindowArguments, input: Expr) -> Expr {
+    with_volatility(part, arguments, Volatility::Immutable).call(vec![input])
+}
+
+/// The same for an optimizer that is to leave it where it is: it pushes no filter on it further down.
+pub(super) fn call_in_place(part: Part, arguments: WindowArguments, input: Expr) -> Expr {
+    with_volatility(part, arguments, Volatility::Volatile).call(vec![input])
+}
+
+fn with_volatility(part: Part, arguments: WindowArguments, volatility: Volatility) -> ScalarUDF {
     ScalarUDF::new_from_impl(Kernel {
         part,
         arguments,
-        signature: Signature::any(1, Volatility::Immutable),
+        signature: Signature::any(1, volatility),
     })
-    .call(vec![input])
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -56,6 +69,9 @@ impl ScalarUDFImpl for Kernel {
         match self.part {
             Part::Start => "window_start",
             Part::Starts => "window_starts",
+            Part::Pane => "pane_start",
+            Part::Marked(Some(_)) => "marked_start",
+            Part::Marked(None) => "plain_start",
             Part::End => "window_end",
             Part::Window => "window_of_start",
         }
@@ -72,11 +88,14 @@ impl ScalarUDFImpl for Kernel {
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
         let time = time_type(args.arg_fields[0].data_type())?;
         let data_type = match self.part {
-            Part::Start | Part::End => time,
+            Part::Start | Part::Pane | Part::Marked(_) | Part::End => time,
             Part::Starts => DataType::List(item(time)),
             Part::Window => window_type(time),
         };
-        Ok(Arc::new(Field::new(self.name(), data_type, true)))
+        let field = Field::new(self.name(), data_type, true);
+        Ok(Arc::new(
+            self.marked(field, EventTime::of(&args.arg_fields[0])),
+        ))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
@@ -86,6 +105,11 @@ impl ScalarUDFImpl for Kernel {
         let arguments = self.arguments;
         let output: ArrayRef = match self.part {
             Part::Start => mapped(&times, &time, |t| arguments.last_start(t)),
+            Part::Pane => {
+                let panes = arguments.panes();
+                mapped(&times, &time, |t| panes.last_start(t))
+            }
+            Part::Marked(_) => Arc::new(times.with_data_type(time)),
             Part::Starts => Arc::new(starts(&times, &time, arguments)?),
             Part::End => mapped(&times, &time, |t| t.wrapping_add(arguments.size)),
             Part::Window => Arc::new(windows(&times, &time, arguments)?),
@@ -94,12 +118,31 @@ impl ScalarUDFImpl for Kernel {
     }
 }
 
+impl Kernel {
+    /// `field` with the mark that the part has where its argument has `time`.
+    fn marked(&self, field: Field, time: Option<EventTime>) -> Field {
+        let span = self.arguments.span(self.part == Part::Pane);
+        match (self.part, time) {
+            (Part::Start | Part::Pane, Some(_)) => EventTime { span: Some(span) }.mark(field),
+            // The aggregate makes windows of panes, of event time or not.
+            (Part::Pane, None) => span.put(field),
+            (Part::Marked(Some(mark)), _) => mark.mark(field),
+            (Part::Window, Some(_)) => EventTime::instant().mark(field),
+            // As in Spark a window is event time, and its start and end alone are not.
+            _ => field,
+        }
+    }
+}
+
 fn item(time: DataType) -> FieldRef {
     Arc::new(Field::new_list_field(time, true))
 }
 
 /// The times of a column in microseconds; a window stands for the microsecond before its end (Spark).
-fn micros(input: &ArrayRef, time: &DataType) -> Result<TimestampMicrosecondArray> {
+pub(in crate::functions) fn micros(
+    input: &ArrayRef,
+    time: &DataType,
+) -> Result<TimestampMicrosecondArray> {
     let floored = |array: &ArrayRef| -> Result<TimestampMicrosecondArray> {
         Ok(match array.data_type() {
             DataType::Timestamp(TimeUnit::Microsecond, _) => {
@@ -117,7 +160,8 @@ fn micros(input: &ArrayRef, time: &DataType) -> Result<TimestampMicrosecondArray
     match input.data_type() {
         DataType::Struct(_) => {
             let window = input.as_struct();
-            let end = floored(window.column(1))?.unary::<_, TimestampMicrosecondType>(|t| t - 1);
+            let end = floored(window.column(1))?
+                .unary::<_, TimestampMicrosecondType>(|t| t.wrapping_sub(1));
             let (_, values, nulls) = end.into_parts();
             let nulls = arrow::buffer::NullBuffer::union(nulls.as_ref(), window.nulls());
             Ok(PrimitiveArray::new(values, nulls))

@@ -11,6 +11,7 @@ use datafusion::logical_expr::{
 use highwater_core::Error;
 
 use super::{WINDOW, WindowArguments};
+use crate::event_time::EventTime;
 
 /// Stands for the windows of a time in a logical plan.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -43,7 +44,11 @@ impl ScalarUDFImpl for Window {
         let lengths: &[Option<&ScalarValue>] = args.scalar_arguments.get(1..).unwrap_or(&[]);
         WindowArguments::parse(lengths)?;
         let time = time_type(args.arg_fields[0].data_type())?;
-        Ok(Arc::new(Field::new(WINDOW, window_type(time), true)))
+        let field = Field::new(WINDOW, window_type(time), true);
+        Ok(Arc::new(match EventTime::of(&args.arg_fields[0]) {
+            Some(_) => EventTime::instant().mark(field),
+            None => field,
+        }))
     }
 
     fn invoke_with_args(&self, _args: ScalarFunctionArgs) -> Result<ColumnarValue> {
@@ -56,7 +61,7 @@ impl ScalarUDFImpl for Window {
 }
 
 /// The type of a window whose times are of type `time`.
-pub(super) fn window_type(time: DataType) -> DataType {
+pub(in crate::functions) fn window_type(time: DataType) -> DataType {
     DataType::Struct(Fields::from(vec![
         Field::new("start", time.clone(), false),
         Field::new("end", time, false),
@@ -68,13 +73,21 @@ pub(super) fn window_type(time: DataType) -> DataType {
 /// # Errors
 /// `Invalid` when the column is neither a time nor a window.
 pub(super) fn time_type(column: &DataType) -> highwater_core::Result<DataType> {
+    time_type_in(WINDOW, column)
+}
+
+/// The same for the first argument of `function`.
+pub(in crate::functions) fn time_type_in(
+    function: &str,
+    column: &DataType,
+) -> highwater_core::Result<DataType> {
     let micros = |zone| DataType::Timestamp(TimeUnit::Microsecond, zone);
     match column {
         DataType::Timestamp(_, zone) => Ok(micros(zone.clone())),
         DataType::Date32 | DataType::Null => Ok(micros(None)),
         DataType::Struct(fields) if is_window(fields) => Ok(fields[1].data_type().clone()),
         other => Err(Error::invalid(format!(
-            "window: its first argument must be a timestamp or a window, not {other}"
+            "{function}: its first argument must be a timestamp or a window, not {other}"
         ))
         .with_condition("DATATYPE_MISMATCH.UNEXPECTED_INPUT_TYPE")
         .with_hint("cast it to TIMESTAMP")),
@@ -82,7 +95,7 @@ pub(super) fn time_type(column: &DataType) -> highwater_core::Result<DataType> {
 }
 
 /// A struct of `start` and `end`, both times in microseconds: the column of a window below.
-pub(super) fn is_window(fields: &Fields) -> bool {
+pub(crate) fn is_window(fields: &Fields) -> bool {
     let is_time =
         |f: &FieldRef| matches!(f.data_type(), DataType::Timestamp(TimeUnit::Microsecond, _));
     fields.len() == 2

@@ -8,6 +8,13 @@ use highwater_core::Interval;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WindowLength(String);
 
+impl WindowLength {
+    /// The length as text for SQL.
+    pub(in crate::functions) fn into_text(self) -> String {
+        self.0
+    }
+}
+
 impl From<&str> for WindowLength {
     fn from(text: &str) -> Self {
         Self(text.to_string())

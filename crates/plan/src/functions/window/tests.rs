@@ -1,5 +1,8 @@
 //! Windows in batch queries, in SQL and in frames: the rules are the same in a stream.
 
+mod marks;
+mod sharing;
+
 use std::time::Duration;
 
 use datafusion::functions_aggregate::expr_fn::count;
@@ -98,6 +101,11 @@ async fn windows_in_sql() {
             &["-:59"],
         ),
         (
+            "SELECT window_time(window) AS t, count(*) AS n FROM events GROUP BY window(ts, '10 seconds')",
+            &[":09.999999|3", ":19.999999|1"],
+        ),
+        ("SELECT window_time(window(NULL, '1 second')) AS t", &[]),
+        (
             "SELECT window(DATE '1970-01-01', '1 day')['start'] AS s",
             &[":00"],
         ),
@@ -130,6 +138,10 @@ async fn mistakes_are_told_when_the_query_is_planned() {
         (
             "SELECT count(*) FROM events GROUP BY window(ts)",
             "2 to 4 arguments",
+        ),
+        (
+            "SELECT window_time(ts) FROM events",
+            "not a correct window column",
         ),
         (
             "SELECT window(ts, '10 seconds'), window(ts, '5 seconds') FROM events",

@@ -30,7 +30,7 @@ use highwater_core::Error;
 use highwater_state::Touched;
 
 /// One aggregate function with its accumulators.
-pub(super) struct Function {
+pub(in crate::operators) struct Function {
     expr: Arc<AggregateFunctionExpr>,
     /// Its columns among the value columns of the table.
     columns: Range<usize>,
@@ -52,7 +52,7 @@ impl Function {
     ///
     /// # Errors
     /// `Unsupported` when the function's state is not what it says it is.
-    pub(super) fn try_new(
+    pub(in crate::operators) fn try_new(
         expr: &Arc<AggregateFunctionExpr>,
         args: &[Arc<dyn PhysicalExpr>],
         input: &Schema,
@@ -80,7 +80,7 @@ impl Function {
     }
 
     /// The fields of its state.
-    pub(super) fn state_fields(&self) -> &[FieldRef] {
+    pub(in crate::operators) fn state_fields(&self) -> &[FieldRef] {
         &self.state_fields
     }
 
@@ -90,7 +90,7 @@ impl Function {
     }
 
     /// Bytes the accumulators hold.
-    pub(super) fn size(&self) -> usize {
+    pub(in crate::operators) fn size(&self) -> usize {
         self.delta.size() + self.merged.size()
     }
 
@@ -108,7 +108,7 @@ impl Function {
     }
 
     /// Adds rows.
-    pub(super) fn update(
+    pub(in crate::operators) fn update(
         &mut self,
         args: &[ArrayRef],
         ids: &[usize],
@@ -122,7 +122,10 @@ impl Function {
     ///
     /// `old` is needed where functions merge at the end: for each stretch of ids, the state that its
     /// first ids had before.
-    pub(super) fn finish(&mut self, old: &[(Touched, Vec<ArrayRef>)]) -> Result<Vec<ArrayRef>> {
+    pub(in crate::operators) fn finish(
+        &mut self,
+        old: &[(Touched, Vec<ArrayRef>)],
+    ) -> Result<Vec<ArrayRef>> {
         let delta = self.delta.state(EmitTo::All)?;
         let delta = self.declared(&delta)?;
         if !self.merges_at_end || old.is_empty() {
@@ -144,16 +147,51 @@ impl Function {
         self.declared(&state)
     }
 
+    /// Joins states, those of the whole table's value columns: the i-th goes to the group `ids[i]`, in
+    /// this order. The new state of all groups; there are `total`, and each is in `ids`.
+    pub(in crate::operators) fn join(
+        &mut self,
+        states: &[ArrayRef],
+        ids: &[usize],
+        total: usize,
+    ) -> Result<Vec<ArrayRef>> {
+        let states = &states[self.columns.clone()];
+        self.merged.merge_batch(states, ids, total)?;
+        let state = self.merged.state(EmitTo::All)?;
+        self.declared(&state)
+    }
+
     /// The values of `rows` records whose state is in `states` (the value columns of the table).
-    pub(super) fn evaluate(&mut self, states: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
+    pub(in crate::operators) fn evaluate(
+        &mut self,
+        states: &[ArrayRef],
+        rows: usize,
+    ) -> Result<ArrayRef> {
         let state = &states[self.columns.clone()];
         let result = self.expr.field();
         if self.state_is_value {
             return typed(&state[0], result.data_type());
         }
         merge(&mut *self.merged, state, 0..rows)?;
+        self.evaluate_merged()
+    }
+
+    /// Merges states into the groups `ids`, each state into its own, for
+    /// [`evaluate_merged`](Self::evaluate_merged); there are `total` groups so far.
+    pub(super) fn merge_states(
+        &mut self,
+        states: &[ArrayRef],
+        ids: &[usize],
+        total: usize,
+    ) -> Result<()> {
+        let state = &states[self.columns.clone()];
+        self.merged.merge_batch(state, ids, total)
+    }
+
+    /// The values of the groups that were merged.
+    pub(super) fn evaluate_merged(&mut self) -> Result<ArrayRef> {
         let value = self.merged.evaluate(EmitTo::All)?;
-        typed(&value, result.data_type())
+        typed(&value, self.expr.field().data_type())
     }
 
     /// The state in the types that were declared for it (nested fields may be named otherwise).

@@ -1,4 +1,4 @@
-//! Streaming aggregation: GROUP BY over a stream, in update and complete mode.
+//! Streaming aggregation: GROUP BY over a stream, in append, update and complete mode.
 //!
 //! One operator over a keyed state table, made from the `AggregateExec` that DataFusion planned and
 //! with its group expressions and aggregate functions:
@@ -10,17 +10,29 @@
 //!                                                                               └─► rows of the result
 //! ```
 //!
-//! - [`function`](self): one aggregate function and its accumulators.
+//! Where a key is event time, the watermark drops late rows before they are interned, and evicts the groups
+//! that are over after the trigger; append mode gives a group when it is over, and only then.
+//!
+//! - [`recipe`](self): what is computed; [`function`](self): one aggregate function and its accumulators.
+//! - [`event`](self): the key that tells when a group is over; [`late`](self): the rows that came too late.
+//! - [`shared`](self): the arithmetic of sliding windows that are kept as pieces, each row in one.
 //! - [`state`](self): the table, and the steps of a trigger.
+//! - [`output`](self): what comes out after them; [`windows`](self) and [`changed`](self): windows of pieces.
 //! - [`stream`](self): the steps in their order, pulled by the sink.
 //! - [`operator`](self): the handle the engine has.
 
-mod function;
+mod changed;
+mod event;
+pub(super) mod function;
+mod late;
 mod operator;
-#[cfg(test)]
-mod replay;
+mod output;
+mod recipe;
+mod shared;
 mod state;
 mod stream;
+mod windows;
+
 #[cfg(test)]
 mod tests;
 
@@ -47,7 +59,8 @@ use datafusion::physical_plan::{
 use highwater_core::{Error, OutputMode};
 
 use self::operator::AggregateOperator;
-use self::state::{AggregateState, Recipe};
+use self::recipe::Recipe;
+use self::state::AggregateState;
 use self::stream::AggregateStream;
 use super::StatefulOperator;
 use crate::cell::BatchCell;
@@ -55,8 +68,9 @@ use crate::cell::BatchCell;
 /// A streaming aggregation: each execution is one micro-batch.
 ///
 /// In update mode it gives a row for every key that the micro-batch touched, in complete mode a row
-/// for every key there is. Without GROUP BY it gives its one row in every micro-batch (Spark). Its
-/// schema is that of the `AggregateExec` it was made from; its rows are in no order.
+/// for every key there is, in append mode a row for every key whose time is over by the watermark, the
+/// oldest first. Without GROUP BY it gives its one row in every micro-batch (Spark). Its schema is that
+/// of the `AggregateExec` it was made from; its rows are in no other order.
 pub struct StatefulAggregateExec {
     input: Arc<dyn ExecutionPlan>,
     /// What it replaces: the source of its expressions, for optimizers and for display.
@@ -64,7 +78,6 @@ pub struct StatefulAggregateExec {
     recipe: Arc<Recipe>,
     operator: Arc<AggregateOperator>,
     properties: Arc<PlanProperties>,
-    cell: BatchCell,
 }
 
 impl StatefulAggregateExec {
@@ -72,7 +85,7 @@ impl StatefulAggregateExec {
     /// its identity in the checkpoint.
     ///
     /// # Errors
-    /// `Unsupported` in append mode, for an aggregate function whose state cannot be kept, and for
+    /// `Unsupported` in append mode without a key that is event time, for an aggregate function whose state cannot be kept, and for
     /// key or state types that cannot; `Internal` for a partial or final aggregate.
     pub fn try_new(
         aggregate: &AggregateExec,
@@ -80,8 +93,9 @@ impl StatefulAggregateExec {
         mode: OutputMode,
         cell: BatchCell,
     ) -> highwater_core::Result<Self> {
-        check(aggregate, &name, mode)?;
-        let recipe = Arc::new(Recipe::try_new(aggregate, name, mode)?);
+        one_step(aggregate, &name)?;
+        let recipe = Arc::new(Recipe::try_new(aggregate, name, mode, cell)?);
+        check(&recipe)?;
         let state = AggregateState::try_new(aggregate, Arc::clone(&recipe))
             .map_err(|e| Error::from(e).with_operator(recipe.name.as_str()))?;
         let operator = Arc::new(AggregateOperator::new(Arc::clone(&recipe), state));
@@ -91,7 +105,6 @@ impl StatefulAggregateExec {
             aggregate: aggregate.clone(),
             recipe,
             operator,
-            cell,
         })
     }
 
@@ -101,6 +114,11 @@ impl StatefulAggregateExec {
         Arc::clone(&self.operator) as Arc<dyn StatefulOperator>
     }
 
+    /// From now on, of the groups that close together, the one that ends last comes out first.
+    pub(crate) fn emit_latest_first(&self) {
+        self.operator.emit_latest_first();
+    }
+
     fn with_input(&self, input: Arc<dyn ExecutionPlan>) -> Self {
         Self {
             input,
@@ -108,29 +126,37 @@ impl StatefulAggregateExec {
             recipe: Arc::clone(&self.recipe),
             operator: Arc::clone(&self.operator),
             properties: Arc::clone(&self.properties),
-            cell: self.cell.clone(),
         }
     }
 }
 
-fn check(aggregate: &AggregateExec, name: &str, mode: OutputMode) -> highwater_core::Result<()> {
+fn one_step(aggregate: &AggregateExec, name: &str) -> highwater_core::Result<()> {
     let one_step = aggregate.mode().input_mode() == AggregateInputMode::Raw
         && aggregate.mode().output_mode() == AggregateOutputMode::Final;
-    if !one_step {
-        return Err(Error::internal(format!(
-            "a streaming aggregate made from one in mode {:?}",
-            aggregate.mode()
-        ))
-        .with_operator(name));
+    if one_step {
+        return Ok(());
     }
-    match mode {
+    Err(Error::internal(format!(
+        "a streaming aggregate made from one in mode {:?}",
+        aggregate.mode()
+    ))
+    .with_operator(name))
+}
+
+/// Append mode gives a group when it is over: some key must tell when that is.
+fn check(recipe: &Recipe) -> highwater_core::Result<()> {
+    let closes = recipe.closing().is_some();
+    match recipe.mode {
         OutputMode::Update | OutputMode::Complete => Ok(()),
-        _ => Err(Error::unsupported(format!(
+        OutputMode::Append if closes => Ok(()),
+        mode => Err(Error::unsupported(format!(
             "{mode} output mode for an aggregation without a watermark"
         ))
         .with_condition("STREAMING_OUTPUT_MODE.UNSUPPORTED_OPERATION")
-        .with_operator(name)
-        .with_hint("use the update or the complete output mode")),
+        .with_operator(recipe.name.as_str())
+        .with_hint(
+            "group by a window of a column with a watermark, or use the update or the complete output mode",
+        )),
     }
 }
 
@@ -243,7 +269,7 @@ impl fmt::Debug for StatefulAggregateExec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StatefulAggregateExec")
             .field("operator", &self.operator)
-            .field("batch", &self.cell.numbers())
+            .field("batch", &self.recipe.cell.numbers())
             .field("input", &self.input)
             .finish_non_exhaustive()
     }

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use highwater_core::{Error, Result};
+use arrow::datatypes::SchemaRef;
+use highwater_core::{BatchId, Error, OutputMode, Result};
 use parking_lot::Mutex;
 
-use super::state::{AggregateState, Recipe};
+use super::recipe::Recipe;
+use super::state::AggregateState;
 use crate::operators::{OperatorMetrics, StateSchema, StatefulOperator};
 
 /// The state between micro-batches. While one runs, its stream has the state; a stream that fails
@@ -22,6 +24,8 @@ pub(super) struct AggregateOperator {
 struct Held {
     state: Option<Box<AggregateState>>,
     metrics: OperatorMetrics,
+    /// The micro-batch the metrics are of.
+    batch: Option<BatchId>,
 }
 
 impl AggregateOperator {
@@ -29,13 +33,21 @@ impl AggregateOperator {
         Self {
             recipe,
             schema: StateSchema {
-                keys: Arc::clone(state.table().key_schema()),
-                values: Arc::clone(state.table().value_schema()),
+                keys: Arc::clone(state.table.key_schema()),
+                values: Arc::clone(state.table.value_schema()),
             },
             held: Mutex::new(Held {
                 state: Some(Box::new(state)),
                 metrics: OperatorMetrics::default(),
+                batch: None,
             }),
+        }
+    }
+
+    /// From now on, of the groups that close together, the one that ends last comes out first.
+    pub(super) fn emit_latest_first(&self) {
+        if let Some(state) = &mut self.held.lock().state {
+            state.latest_first = true;
         }
     }
 
@@ -51,11 +63,14 @@ impl AggregateOperator {
     pub(super) fn give_back(&self, state: Box<AggregateState>) {
         let mut held = self.held.lock();
         held.metrics = OperatorMetrics {
-            rows_total: state.table().len() as u64,
-            rows_updated: state.table().touched() as u64,
-            memory_bytes: state.table().memory_bytes() as u64,
-            ..OperatorMetrics::default()
+            rows_total: state.table.len() as u64,
+            rows_updated: state.table.touched() as u64,
+            rows_removed: 0,
+            rows_dropped_by_watermark: state.late().groups(),
+            late_rows: state.late().rows,
+            memory_bytes: state.table.memory_bytes() as u64,
         };
+        held.batch = Some(state.numbers.id);
         held.state = Some(state);
     }
 
@@ -90,9 +105,20 @@ impl StatefulOperator for AggregateOperator {
             .map_err(|e| e.with_operator(self.name()))
     }
 
+    /// A state that cannot be evicted is dropped: the next micro-batch says that it is lost.
     fn commit(&self) {
-        if let Some(state) = &mut self.held.lock().state {
-            state.commit();
+        let mut held = self.held.lock();
+        let Some(state) = &mut held.state else {
+            return;
+        };
+        match state.commit() {
+            Ok(removed) => {
+                let (total, bytes) = (state.table.len(), state.table.memory_bytes());
+                held.metrics.rows_total = total as u64;
+                held.metrics.rows_removed = removed as u64;
+                held.metrics.memory_bytes = bytes as u64;
+            }
+            Err(_) => held.state = None,
         }
     }
 
@@ -102,12 +128,32 @@ impl StatefulOperator for AggregateOperator {
         state
             .restore(records)
             .map_err(|e| e.with_operator(self.name()))?;
-        held.metrics.rows_total = held.state.as_ref().map_or(0, |s| s.table().len() as u64);
+        held.metrics.rows_total = held.state.as_ref().map_or(0, |s| s.table.len() as u64);
         Ok(())
     }
 
+    /// A micro-batch that did not reach the operator (above it a limit is full) did nothing to it.
     fn metrics(&self) -> OperatorMetrics {
-        self.held.lock().metrics
+        let held = self.held.lock();
+        let metrics = held.metrics;
+        if held.batch == Some(self.recipe.cell.numbers().id) {
+            return metrics;
+        }
+        OperatorMetrics {
+            rows_total: metrics.rows_total,
+            memory_bytes: metrics.memory_bytes,
+            ..OperatorMetrics::default()
+        }
+    }
+
+    fn wants_batch_without_data(&self) -> bool {
+        self.recipe.mode != OutputMode::Complete
+    }
+
+    fn late_schema(&self) -> Option<SchemaRef> {
+        self.recipe
+            .closing()
+            .map(|_| Arc::clone(&self.recipe.input_schema))
     }
 
     fn describe(&self) -> String {
@@ -118,9 +164,10 @@ impl StatefulOperator for AggregateOperator {
         let fields = recipe.schema.fields()[..recipe.keys].iter();
         let keys: Vec<_> = fields.map(|f| f.name().as_str()).collect();
         format!(
-            "aggregate keyed by ({}), {} mode, unbounded state",
+            "aggregate keyed by ({}), {} mode, {}",
             keys.join(", "),
-            recipe.mode
+            recipe.mode,
+            recipe.bound()
         )
     }
 }

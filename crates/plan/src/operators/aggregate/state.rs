@@ -1,83 +1,47 @@
 //! What a streaming aggregation remembers and does in one trigger, apart from where rows come from.
 //!
 //! ```text
-//!  begin ─► consume (each input batch) ─► finish ─► store (range by range) ─► [scan] ─► commit
+//!  begin ─► consume (each input batch) ─► finish ─► store (range by range) ─► [output] ─► changes ─► commit
 //! ```
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
+use arrow::buffer::BooleanBuffer;
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::Result;
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
-use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_plan::aggregates::{
-    AggregateExec, AggregateMode, PhysicalGroupBy, aggregate_expressions, evaluate_group_by,
-    evaluate_many,
-};
+use datafusion::physical_plan::aggregates::{AggregateExec, evaluate_group_by};
 use highwater_core::{Error, OutputMode};
-use highwater_state::{Chunk, StateTable, Touched};
+use highwater_state::{StateTable, Touched};
 
+use super::event::EventKey;
 use super::function::Function;
+use super::late::{LateRows, late_for_any, late_rows};
+use super::output::Output;
+use super::recipe::{Recipe, Rows};
+use crate::cell::BatchNumbers;
+use crate::event_time::without_marks;
 
 /// Rows of a record batch that goes to the checkpoint.
 const CHANGE_ROWS: usize = 64 * 1024;
-
-/// What an aggregation computes: it does not change while the query runs.
-#[derive(Debug)]
-pub(super) struct Recipe {
-    pub(super) name: String,
-    pub(super) mode: OutputMode,
-    pub(super) group_by: PhysicalGroupBy,
-    /// The arguments of each function, those of its ORDER BY included.
-    arguments: Vec<Vec<Arc<dyn PhysicalExpr>>>,
-    filters: Vec<Option<Arc<dyn PhysicalExpr>>>,
-    /// The columns of the result: keys, then values.
-    pub(super) schema: SchemaRef,
-    input_schema: SchemaRef,
-    /// The number of key columns.
-    pub(super) keys: usize,
-}
-
-impl Recipe {
-    pub(super) fn try_new(
-        aggregate: &AggregateExec,
-        name: String,
-        mode: OutputMode,
-    ) -> Result<Self> {
-        let group_by = aggregate.group_expr().clone();
-        Ok(Self {
-            name,
-            mode,
-            arguments: aggregate_expressions(aggregate.aggr_expr(), &AggregateMode::Single, 0)?,
-            filters: aggregate.filter_expr().to_vec(),
-            schema: Arc::clone(aggregate.cache().equivalence_properties().schema()),
-            input_schema: aggregate.input().schema(),
-            keys: group_by.num_group_exprs(),
-            group_by,
-        })
-    }
-
-    /// True for an aggregation without GROUP BY: it has one row, always.
-    pub(super) fn is_global(&self) -> bool {
-        self.group_by.is_true_no_grouping()
-    }
-}
-
-/// The rows of one input batch, ready for the functions.
-struct Rows<'a> {
-    arguments: &'a [Vec<ArrayRef>],
-    filters: &'a [Option<BooleanArray>],
-}
+/// In the metadata of records for the checkpoint: the watermark, in microseconds, up to which records were evicted.
+const EVICTED_TO: &str = "highwater.evicted_to";
 
 /// The state of a streaming aggregation.
 #[derive(Debug)]
 pub(super) struct AggregateState {
     recipe: Arc<Recipe>,
-    table: StateTable,
-    functions: Vec<Function>,
+    pub(super) table: StateTable,
+    pub(super) functions: Vec<Function>,
+    /// The numbers of the micro-batch that began last.
+    pub(super) numbers: BatchNumbers,
+    /// Of the groups that close together, the one that ends last comes out first.
+    pub(super) latest_first: bool,
+    late: LateRows,
     reservation: Option<MemoryReservation>,
     /// Scratch: the local id of each row.
     ids: Vec<usize>,
@@ -100,12 +64,16 @@ impl AggregateState {
             functions.push(function);
         }
         let keys: Vec<_> = recipe.schema.fields()[..recipe.keys].to_vec();
-        let table = StateTable::try_new(Arc::new(Schema::new(keys)), Arc::new(Schema::new(values)))
+        let keys = without_marks(&Arc::new(Schema::new(keys)));
+        let table = StateTable::try_new(keys, Arc::new(Schema::new(values)))
             .map_err(|e| e.with_operator(recipe.name.as_str()))?;
         Ok(Self {
             recipe,
             table,
             functions,
+            numbers: BatchNumbers::default(),
+            late: LateRows::default(),
+            latest_first: false,
             reservation: None,
             ids: Vec::new(),
             at_end: Vec::new(),
@@ -117,17 +85,39 @@ impl AggregateState {
         &self.table
     }
 
+    pub(super) fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    /// The key column that tells the time of a group, where there is one.
+    pub(super) fn event_column(&self) -> usize {
+        self.recipe.event.as_ref().map_or(0, |event| event.column)
+    }
+
+    /// The late rows of the trigger.
+    pub(super) fn late(&self) -> &LateRows {
+        &self.late
+    }
+
     /// A trigger begins: what the last one touched is forgotten.
     pub(super) fn begin(&mut self, context: &TaskContext) {
         self.table.commit();
+        self.numbers = self.recipe.cell.numbers();
+        self.late = LateRows::default();
         if self.reservation.is_none() {
             let consumer = MemoryConsumer::new(format!("state of {}", self.recipe.name));
             self.reservation = Some(consumer.register(context.memory_pool()));
         }
     }
 
-    pub(super) fn commit(&mut self) {
+    /// The trigger is kept: what it touched is forgotten, what the watermark has closed is removed. How many
+    /// records went.
+    pub(super) fn commit(&mut self) -> highwater_core::Result<usize> {
         self.table.commit();
+        match self.recipe.closing() {
+            Some(event) => self.table.evict(event.over(self.numbers.closes_us())),
+            None => Ok(0),
+        }
     }
 
     /// Adds the rows of one input batch.
@@ -136,27 +126,96 @@ impl AggregateState {
             return Ok(());
         }
         let recipe = Arc::clone(&self.recipe);
-        let arguments = evaluate_many(&recipe.arguments, batch)?;
-        let filters = evaluate_filters(&recipe.filters, batch)?;
-        let rows = Rows {
-            arguments: &arguments,
-            filters: &filters,
-        };
+        let rows = recipe.rows(batch)?;
         if recipe.is_global() {
             let touched = self.table.intern(&[], 1, &mut self.ids)?;
             self.ids.resize(batch.num_rows(), 0);
             self.add(touched, &rows)?;
         } else {
+            let mut late = None;
             for keys in evaluate_group_by(&recipe.group_by, batch)? {
-                let touched = self.table.intern(&keys, batch.num_rows(), &mut self.ids)?;
-                self.add(touched, &rows)?;
+                if let Some(mask) = self.consume_keys(&keys, batch.num_rows(), &rows)? {
+                    late = Some(late_for_any(late, mask)?);
+                }
+            }
+            if let Some(late) = late {
+                self.late.rows += late.true_count() as u64;
+                if recipe.cell.late().wanted() {
+                    let rows = late_rows(batch, &late)?;
+                    recipe.cell.late().put(&recipe.name, rows);
+                }
             }
         }
         self.reserve()
     }
 
+    /// Adds rows to the groups of `keys`; those that are late, if any, are left out and told.
+    fn consume_keys(
+        &mut self,
+        keys: &[ArrayRef],
+        count: usize,
+        rows: &Rows,
+    ) -> Result<Option<BooleanArray>> {
+        let late = self.judge(keys)?;
+        let Some(late) = late else {
+            self.add_to(keys, count, rows)?;
+            return Ok(None);
+        };
+        let kept: Vec<ArrayRef> = keys
+            .iter()
+            .map(|key| Ok(arrow::compute::filter(key, &late.counts)?))
+            .collect::<Result<_>>()?;
+        let count = late.counts.true_count();
+        if count > 0 {
+            self.add_to(&kept, count, &rows.only(&late.counts)?)?;
+        }
+        Ok(Some(late.late))
+    }
+
+    /// What the watermark says of rows with these keys, and the note of those that are late.
+    fn judge(&mut self, keys: &[ArrayRef]) -> Result<Option<super::event::Late>> {
+        let Some(event) = self.recipe.closing() else {
+            return Ok(None);
+        };
+        let us = self.numbers.late_us();
+        let late = event.judge(&keys[event.column], us)?;
+        if let Some(late) = &late {
+            self.late
+                .note(self.table.key_schema(), event, keys, late, us)?;
+        }
+        Ok(late)
+    }
+
+    fn add_to(&mut self, keys: &[ArrayRef], count: usize, rows: &Rows) -> Result<()> {
+        let touched = self.table.intern(keys, count, &mut self.ids)?;
+        if !touched.fresh.is_empty()
+            && let Some(event) = Arc::clone(&self.recipe).paned()
+        {
+            self.put_in_panes(touched.fresh.clone(), event, &keys[event.column])?;
+        }
+        self.add(touched, rows)
+    }
+
+    /// Puts fresh records into the panes that the key of any of their rows tells.
+    fn put_in_panes(
+        &mut self,
+        fresh: Range<usize>,
+        event: &EventKey,
+        key: &ArrayRef,
+    ) -> Result<()> {
+        let ends = event.ends(key)?;
+        let mut of_fresh = vec![None; fresh.len()];
+        for (row, id) in self.ids.iter().enumerate() {
+            if *id >= fresh.start {
+                of_fresh[id - fresh.start] = ends.is_valid(row).then(|| ends.value(row));
+            }
+        }
+        self.table.put_in_panes(fresh, &of_fresh.into())?;
+        Ok(())
+    }
+
     /// Adds rows whose local ids are in `self.ids`; those in `touched` were given out for them.
-    fn add(&mut self, touched: Touched, rows: &Rows<'_>) -> Result<()> {
+    fn add(&mut self, touched: Touched, rows: &Rows) -> Result<()> {
         self.merge_old(touched)?;
         let total = self.table.touched();
         for (number, function) in self.functions.iter_mut().enumerate() {
@@ -217,29 +276,20 @@ impl AggregateState {
             .map(|column| column.slice(range.start, range.len()))
             .collect();
         self.table.set_values(range.clone(), &part)?;
-        if self.recipe.mode == OutputMode::Complete {
+        if self.recipe.mode != OutputMode::Update || self.recipe.shared().is_some() {
             return Ok(None);
         }
         let keys = self.table.keys(range.clone())?;
         self.rows_of(keys, &part, range.len()).map(Some)
     }
 
-    /// The next rows of the whole result, at most `rows`, and where to go on.
-    pub(super) fn scan(&mut self, from: u32, rows: usize) -> Result<Option<(RecordBatch, u32)>> {
-        let Some(Chunk {
-            keys,
-            values,
-            rows,
-            next,
-        }) = self.table.scan(from, rows)?
-        else {
-            return Ok(None);
-        };
-        Ok(Some((self.rows_of(keys, &values, rows)?, next)))
+    /// Everything is in the table: what is to come out beyond the rows of [`store`](Self::store).
+    pub(super) fn output(&self) -> Result<Option<Output>> {
+        Output::of(self)
     }
 
     /// Rows of the result from keys and state.
-    fn rows_of(
+    pub(super) fn rows_of(
         &mut self,
         mut columns: Vec<ArrayRef>,
         states: &[ArrayRef],
@@ -251,31 +301,90 @@ impl AggregateState {
         batch_of(&self.recipe.schema, columns, rows)
     }
 
-    /// The touched records, in the columns of the state: keys, then values.
+    /// The touched records that are not over, in the columns of the state: keys, then values. Where the trigger
+    /// evicts, their metadata says up to when.
     pub(super) fn changes(&self) -> highwater_core::Result<Vec<RecordBatch>> {
-        let fields = self.table.key_schema().fields().iter();
-        let fields = fields.chain(self.table.value_schema().fields().iter());
-        let schema = Arc::new(Schema::new(fields.cloned().collect::<Vec<_>>()));
+        let schema = Arc::new(self.record_schema());
         let total = self.table.touched();
-        (0..total)
-            .step_by(CHANGE_ROWS)
-            .map(|from| {
-                let range = from..total.min(from + CHANGE_ROWS);
-                let mut columns = self.table.keys(range.clone())?;
-                columns.extend(self.table.values(range.clone())?);
-                Ok(batch_of(&schema, columns, range.len())?)
-            })
-            .collect()
+        let mut changes = Vec::new();
+        for from in (0..total).step_by(CHANGE_ROWS) {
+            let range = from..total.min(from + CHANGE_ROWS);
+            let rows = range.len();
+            let mut columns = self.table.keys(range.clone())?;
+            columns.extend(self.table.values(range)?);
+            let records = self.without_closed(batch_of(&schema, columns, rows)?)?;
+            changes.extend((records.num_rows() > 0).then_some(records));
+        }
+        if changes.is_empty() && self.evicts() > 0 {
+            changes.push(RecordBatch::new_empty(schema));
+        }
+        Ok(changes)
+    }
+
+    fn record_schema(&self) -> Schema {
+        let keys = self.table.key_schema().fields().iter();
+        let fields = keys.chain(self.table.value_schema().fields().iter());
+        let schema = Schema::new(fields.cloned().collect::<Vec<_>>());
+        match self.recipe.closing() {
+            Some(_) => {
+                let evicted_to = self.numbers.closes_us().to_string();
+                schema.with_metadata([(EVICTED_TO.to_owned(), evicted_to)].into())
+            }
+            None => schema,
+        }
+    }
+
+    /// How many records the trigger evicts.
+    fn evicts(&self) -> usize {
+        self.recipe.closing().map_or(0, |event| {
+            self.table.count_due(event.over(self.numbers.closes_us()))
+        })
+    }
+
+    fn without_closed(&self, records: RecordBatch) -> Result<RecordBatch> {
+        let Some(event) = self.recipe.closing() else {
+            return Ok(records);
+        };
+        let over = event.over(self.numbers.closes_us());
+        let ends = event.ends(records.column(event.column))?;
+        let open = BooleanBuffer::collect_bool(ends.len(), |row| {
+            ends.is_null(row) || ends.value(row) > over
+        });
+        if open.count_set_bits() == records.num_rows() {
+            return Ok(records);
+        }
+        Ok(filter_record_batch(
+            &records,
+            &BooleanArray::new(open, None),
+        )?)
     }
 
     /// Puts records of [`changes`](Self::changes) back.
     pub(super) fn restore(&mut self, records: &RecordBatch) -> highwater_core::Result<()> {
-        let keys = self.recipe.keys;
-        if records.num_columns() < keys {
+        let count = self.recipe.keys;
+        if records.num_columns() < count {
             return Err(Error::corrupt("records of state lack key columns"));
         }
-        let (keys, values) = records.columns().split_at(keys);
-        self.table.restore(keys, values, records.num_rows())
+        let (keys, values) = records.columns().split_at(count);
+        let event = self.recipe.event.as_ref();
+        let ends = event
+            .map(|event| event.ends(&keys[event.column]))
+            .transpose()?;
+        self.table
+            .restore(keys, values, ends.as_ref(), records.num_rows())?;
+        let Some(evicted_to) = records.schema_ref().metadata().get(EVICTED_TO) else {
+            return Ok(());
+        };
+        let evicted_to = evicted_to.parse().map_err(|e| {
+            Error::corrupt("records of state do not say up to when they were evicted")
+                .with_source(e)
+        })?;
+        let event = event.filter(|event| event.marked).ok_or_else(|| {
+            Error::invalid("the state was kept with a watermark on a grouping key, and the query has none there")
+                .with_hint("put the watermark back, or start with a new checkpoint")
+        })?;
+        self.table.evict(event.over(evicted_to))?;
+        Ok(())
     }
 
     /// Reserves what state and accumulators hold now from the session's memory pool.
@@ -299,24 +408,12 @@ impl AggregateState {
     }
 }
 
-fn evaluate_filters(
-    filters: &[Option<Arc<dyn PhysicalExpr>>],
-    batch: &RecordBatch,
-) -> Result<Vec<Option<BooleanArray>>> {
-    let evaluate = |filter: &Arc<dyn PhysicalExpr>| -> Result<BooleanArray> {
-        let mask = filter.evaluate(batch)?.into_array(batch.num_rows())?;
-        mask.as_boolean_opt()
-            .cloned()
-            .ok_or_else(|| Error::internal("the FILTER of an aggregate is no boolean").into())
-    };
-    filters
-        .iter()
-        .map(|filter| filter.as_ref().map(evaluate).transpose())
-        .collect()
-}
-
 /// A batch that may have no column.
-fn batch_of(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
+pub(super) fn batch_of(
+    schema: &SchemaRef,
+    columns: Vec<ArrayRef>,
+    rows: usize,
+) -> Result<RecordBatch> {
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     Ok(RecordBatch::try_new_with_options(
         Arc::clone(schema),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  Waiting ─► Reading ─► Storing ─► Emitting ─► Done
-//!               │           └ complete mode: ─► Scanning ─► Done
+//!               │           └ what comes from the whole table: ─► Giving ─► Done
 //!               └ any error ─► Done: the state is not given back
 //! ```
 
@@ -16,10 +16,11 @@ use arrow::datatypes::SchemaRef;
 use datafusion::common::Result;
 use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream, TaskContext};
 use futures::{Stream, StreamExt};
-use highwater_core::OutputMode;
 
 use super::operator::AggregateOperator;
-use super::state::{AggregateState, Recipe};
+use super::output::{Output, Step};
+use super::recipe::Recipe;
+use super::state::AggregateState;
 
 /// Ranges that are stored before other tasks get their turn.
 const RANGES_A_TURN: usize = 8;
@@ -39,7 +40,7 @@ enum Phase {
     Reading(SendableRecordBatchStream, Box<AggregateState>),
     Storing(Storing),
     Emitting(VecDeque<RecordBatch>),
-    Scanning(Option<Box<AggregateState>>, u32),
+    Giving(Option<Box<AggregateState>>, Output),
     Done,
 }
 
@@ -85,14 +86,8 @@ impl AggregateStream {
                 }
                 return Poll::Ready(Ok(batch));
             }
-            Phase::Scanning(Some(mut state), from) => match state.scan(from, self.batch_size)? {
-                Some((batch, next)) => {
-                    self.phase = Phase::Scanning(Some(state), next);
-                    return Poll::Ready(Ok(Some(batch)));
-                }
-                None => self.operator.give_back(state),
-            },
-            Phase::Scanning(None, _) | Phase::Done => {}
+            Phase::Giving(Some(state), output) => return self.give(state, output, cx),
+            Phase::Giving(None, _) | Phase::Done => {}
         }
         Poll::Ready(Ok(None))
     }
@@ -129,7 +124,7 @@ impl AggregateStream {
         for _ in 0..RANGES_A_TURN {
             if storing.from == total {
                 storing.state.reserve()?;
-                self.phase = self.stored(storing);
+                self.phase = self.stored(storing)?;
                 return Poll::Ready(Ok(()));
             }
             let range = storing.from..total.min(storing.from + self.batch_size);
@@ -143,19 +138,42 @@ impl AggregateStream {
     }
 
     /// Everything is in the table: what is left is output.
-    fn stored(&self, storing: Storing) -> Phase {
-        if self.recipe.mode == OutputMode::Complete {
-            return Phase::Scanning(Some(storing.state), 0);
+    fn stored(&self, storing: Storing) -> Result<Phase> {
+        if let Some(output) = storing.state.output()? {
+            return Ok(Phase::Giving(Some(storing.state), output));
         }
         self.operator.give_back(storing.state);
-        Phase::Emitting(storing.output)
+        Ok(Phase::Emitting(storing.output))
+    }
+
+    fn give(
+        &mut self,
+        mut state: Box<AggregateState>,
+        mut output: Output,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<RecordBatch>>> {
+        match output.step(&mut state, self.batch_size)? {
+            Step::Rows(batch) => {
+                self.phase = Phase::Giving(Some(state), output);
+                Poll::Ready(Ok(Some(batch)))
+            }
+            Step::More => {
+                self.phase = Phase::Giving(Some(state), output);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Step::Done => {
+                self.operator.give_back(state);
+                Poll::Ready(Ok(None))
+            }
+        }
     }
 }
 
 impl Drop for AggregateStream {
-    /// In complete mode the reader may stop early; the state is whole by then.
+    /// The reader may stop early; the state is whole by then.
     fn drop(&mut self) {
-        if let Phase::Scanning(state, _) = &mut self.phase
+        if let Phase::Giving(state, _) = &mut self.phase
             && let Some(state) = state.take()
         {
             self.operator.give_back(state);

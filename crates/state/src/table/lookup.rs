@@ -1,0 +1,64 @@
+//! Looking without touching: records by key, and records by slot.
+
+use arrow::array::ArrayRef;
+use highwater_core::Result;
+
+use super::{Chunk, StateTable, Store};
+use crate::hash::tag;
+use crate::keys::{KeyBatch, KeyVisitor};
+
+impl StateTable {
+    /// The slot of the record of each of `rows` keys, where there is one. Nothing is touched.
+    /// The slots are good until records are removed.
+    ///
+    /// # Errors
+    /// `Internal` when the columns are not those of the table.
+    pub fn find(&self, keys: &[ArrayRef], rows: usize) -> Result<Vec<Option<u32>>> {
+        let mut slots = Vec::with_capacity(rows);
+        let (store, found) = (&self.store, &mut slots);
+        self.keys.encode(keys, rows, Find { store, found })?;
+        Ok(slots)
+    }
+
+    /// The slots of the records that are over at `until` or before, oldest pane first. They are good until
+    /// records are removed.
+    #[must_use]
+    pub fn due_slots(&self, until: i64) -> Vec<u32> {
+        self.panes.due(until).collect()
+    }
+
+    /// The records in these slots.
+    ///
+    /// # Errors
+    /// `Corrupt` or `Internal` when a record cannot be read.
+    pub fn gather(&self, slots: &[u32]) -> Result<Chunk> {
+        Ok(Chunk {
+            next: 0,
+            rows: slots.len(),
+            keys: self.keys_of(slots)?,
+            values: self.gather_values(slots)?,
+        })
+    }
+
+    /// The values of the records in these slots.
+    ///
+    /// # Errors
+    /// `Corrupt` or `Internal` when a value cannot be read.
+    pub fn gather_values(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
+        self.values.gather(&self.store.pages, slots)
+    }
+}
+
+/// Finds the record of each key.
+struct Find<'a> {
+    store: &'a Store,
+    found: &'a mut Vec<Option<u32>>,
+}
+
+impl KeyVisitor for Find<'_> {
+    fn visit<K: KeyBatch>(self, keys: &K) -> Result<()> {
+        let find = |row| self.store.find(keys, row, tag(keys.hash(row)));
+        self.found.extend((0..keys.len()).map(find));
+        Ok(())
+    }
+}
