@@ -221,3 +221,26 @@ async fn what_is_right_starts() -> Result<()> {
     assert!(lines(&session, "SELECT * FROM by_option").await?.is_empty());
     query.stop().await
 }
+
+#[tokio::test]
+async fn each_batch_tells_the_watermark_it_runs_with() -> Result<()> {
+    let session = StreamSession::new();
+    let stream = readings(&session, &[(3, "a", 1)]).await?;
+    let query = session
+        .sql("SELECT k, current_watermark() AS w FROM readings")
+        .await?
+        .write_stream()
+        .format("memory")
+        .query_name("seen")
+        .start()
+        .await?;
+    query.process_all_available().await?;
+    for row in [(20, "b", 1), (21, "c", 1)] {
+        add(&stream, &[row])?;
+        query.process_all_available().await?;
+    }
+    query.stop().await?;
+    let seen = lines(&session, "SELECT k, w FROM seen ORDER BY k").await?;
+    assert_eq!(seen, ["a ", "b 00:00:03", "c 00:00:20"]);
+    Ok(())
+}
