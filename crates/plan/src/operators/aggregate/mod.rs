@@ -39,6 +39,7 @@ mod tests;
 use std::fmt;
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use datafusion::common::Result;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -101,7 +102,7 @@ impl StatefulAggregateExec {
         let operator = Arc::new(AggregateOperator::new(Arc::clone(&recipe), state));
         Ok(Self {
             input: Arc::clone(aggregate.input()),
-            properties: properties(&recipe),
+            properties: properties(&recipe.schema),
             aggregate: aggregate.clone(),
             recipe,
             operator,
@@ -130,7 +131,8 @@ impl StatefulAggregateExec {
     }
 }
 
-fn one_step(aggregate: &AggregateExec, name: &str) -> highwater_core::Result<()> {
+/// Refuses what does not go from rows to results in one step.
+pub(super) fn one_step(aggregate: &AggregateExec, name: &str) -> highwater_core::Result<()> {
     let one_step = aggregate.mode().input_mode() == AggregateInputMode::Raw
         && aggregate.mode().output_mode() == AggregateOutputMode::Final;
     if one_step {
@@ -161,8 +163,8 @@ fn check(recipe: &Recipe) -> highwater_core::Result<()> {
 }
 
 /// One partition, no order, bounded within a micro-batch.
-fn properties(recipe: &Recipe) -> Arc<PlanProperties> {
-    let equivalences = EquivalenceProperties::new(Arc::clone(&recipe.schema));
+pub(super) fn properties(schema: &SchemaRef) -> Arc<PlanProperties> {
+    let equivalences = EquivalenceProperties::new(Arc::clone(schema));
     let properties = PlanProperties::new(
         equivalences,
         Partitioning::UnknownPartitioning(1),

@@ -13,7 +13,6 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::Result;
 use datafusion::execution::TaskContext;
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::physical_plan::aggregates::{AggregateExec, evaluate_group_by};
 use highwater_core::{Error, OutputMode};
 use highwater_state::{StateTable, Touched};
@@ -25,11 +24,8 @@ use super::output::Output;
 use super::recipe::{Recipe, Rows};
 use crate::cell::BatchNumbers;
 use crate::event_time::without_marks;
-
-/// Rows of a record batch that goes to the checkpoint.
-const CHANGE_ROWS: usize = 64 * 1024;
-/// In the metadata of records for the checkpoint: the watermark, in microseconds, up to which records were evicted.
-const EVICTED_TO: &str = "highwater.evicted_to";
+use crate::operators::memory::StateMemory;
+use crate::operators::records::{CHANGE_ROWS, evicted_to, evicting};
 
 /// The state of a streaming aggregation.
 #[derive(Debug)]
@@ -42,13 +38,11 @@ pub(super) struct AggregateState {
     /// Of the groups that close together, the one that ends last comes out first.
     pub(super) latest_first: bool,
     late: LateRows,
-    reservation: Option<MemoryReservation>,
+    memory: StateMemory,
     /// Scratch: the local id of each row.
     ids: Vec<usize>,
     /// What each batch touched, where a function merges old state at the end.
     at_end: Vec<Touched>,
-    /// Bytes reserved last.
-    reserved: usize,
 }
 
 impl AggregateState {
@@ -74,10 +68,9 @@ impl AggregateState {
             numbers: BatchNumbers::default(),
             late: LateRows::default(),
             latest_first: false,
-            reservation: None,
+            memory: StateMemory::default(),
             ids: Vec::new(),
             at_end: Vec::new(),
-            reserved: 0,
         })
     }
 
@@ -104,10 +97,7 @@ impl AggregateState {
         self.table.commit();
         self.numbers = self.recipe.cell.numbers();
         self.late = LateRows::default();
-        if self.reservation.is_none() {
-            let consumer = MemoryConsumer::new(format!("state of {}", self.recipe.name));
-            self.reservation = Some(consumer.register(context.memory_pool()));
-        }
+        self.memory.begin(&self.recipe.name, context);
     }
 
     /// The trigger is kept: what it touched is forgotten, what the watermark has closed is removed. How many
@@ -326,10 +316,7 @@ impl AggregateState {
         let fields = keys.chain(self.table.value_schema().fields().iter());
         let schema = Schema::new(fields.cloned().collect::<Vec<_>>());
         match self.recipe.closing() {
-            Some(_) => {
-                let evicted_to = self.numbers.closes_us().to_string();
-                schema.with_metadata([(EVICTED_TO.to_owned(), evicted_to)].into())
-            }
+            Some(_) => evicting(schema, self.numbers.closes_us()),
             None => schema,
         }
     }
@@ -372,13 +359,9 @@ impl AggregateState {
             .transpose()?;
         self.table
             .restore(keys, values, ends.as_ref(), records.num_rows())?;
-        let Some(evicted_to) = records.schema_ref().metadata().get(EVICTED_TO) else {
+        let Some(evicted_to) = evicted_to(records)? else {
             return Ok(());
         };
-        let evicted_to = evicted_to.parse().map_err(|e| {
-            Error::corrupt("records of state do not say up to when they were evicted")
-                .with_source(e)
-        })?;
         let event = event.filter(|event| event.marked).ok_or_else(|| {
             Error::invalid("the state was kept with a watermark on a grouping key, and the query has none there")
                 .with_hint("put the watermark back, or start with a new checkpoint")
@@ -391,20 +374,7 @@ impl AggregateState {
     pub(super) fn reserve(&mut self) -> Result<()> {
         let accumulators: usize = self.functions.iter().map(Function::size).sum();
         let bytes = self.table.memory_bytes() + accumulators;
-        let Some(reservation) = self.reservation.as_ref().filter(|_| bytes != self.reserved) else {
-            return Ok(());
-        };
-        reservation.try_resize(bytes).map_err(|e| {
-            Error::unavailable(format!(
-                "operator `{}` needs {bytes} bytes for its state, and the memory pool refuses them",
-                self.recipe.name
-            ))
-            .with_operator(self.recipe.name.as_str())
-            .with_hint("give the session a larger memory pool, or keep fewer keys")
-            .with_source(e)
-        })?;
-        self.reserved = bytes;
-        Ok(())
+        Ok(self.memory.hold(&self.recipe.name, bytes)?)
     }
 }
 

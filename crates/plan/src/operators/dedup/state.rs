@@ -1,6 +1,5 @@
 //! The keys that a deduplication has seen, and when each is forgotten.
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -14,20 +13,17 @@ use arrow::datatypes::{
     DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType,
 };
 use datafusion::execution::TaskContext;
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
-use highwater_core::{Error, Result};
+use highwater_core::Result;
 use highwater_state::StateTable;
 
 use super::{Expiry, Recipe, corrupt};
 use crate::event_time::ends;
+use crate::operators::memory::StateMemory;
+use crate::operators::records::{CHANGE_ROWS, evicted_to, evicting};
 use crate::operators::{OperatorMetrics, StateSchema};
 
-/// Rows of a record batch that goes to the checkpoint.
-const CHANGE_ROWS: usize = 64 * 1024;
 /// The value column where keys live within the watermark.
 const EXPIRES_AT: &str = "expires_at";
-/// Metadata of records in the checkpoint: what was over by this time, in microseconds, is forgotten.
-const EVICTED_TO: &str = "highwater.evicted_to";
 
 /// The state.
 #[derive(Debug)]
@@ -40,7 +36,7 @@ pub(super) struct DedupState {
     fresh: Vec<Range<usize>>,
     /// Scratch: the local id of each row.
     ids: Vec<usize>,
-    reservation: Option<MemoryReservation>,
+    memory: StateMemory,
 }
 
 impl DedupState {
@@ -64,7 +60,7 @@ impl DedupState {
             schema,
             fresh: Vec::new(),
             ids: Vec::new(),
-            reservation: None,
+            memory: StateMemory::default(),
         })
     }
 
@@ -79,10 +75,7 @@ impl DedupState {
     pub(super) fn begin(&mut self, name: &str, context: &TaskContext) {
         self.table.commit();
         self.fresh.clear();
-        if self.reservation.is_none() {
-            let consumer = MemoryConsumer::new(format!("state of {name}"));
-            self.reservation = Some(consumer.register(context.memory_pool()));
-        }
+        self.memory.begin(name, context);
     }
 
     /// The rows of `batch` whose key was never seen before; `None` when there is none.
@@ -104,7 +97,7 @@ impl DedupState {
             filter_record_batch(&batch, &first_touch(&self.ids, fresh.start))?
         };
         self.remember(recipe, &first, fresh)?;
-        self.reserve(recipe)?;
+        self.memory.hold(&recipe.name, self.table.memory_bytes())?;
         Ok(Some(first))
     }
 
@@ -208,8 +201,7 @@ impl DedupState {
         if self.expiry == Expiry::Never {
             return Arc::clone(&self.schema);
         }
-        let metadata = HashMap::from([(EVICTED_TO.to_owned(), closes_us.to_string())]);
-        Arc::new(self.schema.as_ref().clone().with_metadata(metadata))
+        Arc::new(evicting(self.schema.as_ref().clone(), closes_us))
     }
 
     /// The micro-batch is committed: keys that are over at `closes_us` are forgotten.
@@ -238,29 +230,10 @@ impl DedupState {
         let (keys, values) = records.columns().split_at(keys);
         let rows = records.num_rows();
         self.table.restore(keys, values, over.as_ref(), rows)?;
-        if let Some(evicted) = records.schema_ref().metadata().get(EVICTED_TO) {
-            let until = evicted
-                .parse()
-                .map_err(|_| corrupt("do not say until when they are"))?;
+        if let Some(until) = evicted_to(records)? {
             self.table.evict(until)?;
         }
         Ok(self.table.len() as u64)
-    }
-
-    /// Reserves what the state holds now from the session's memory pool.
-    fn reserve(&mut self, recipe: &Recipe) -> Result<()> {
-        let bytes = self.table.memory_bytes();
-        let Some(reservation) = self.reservation.as_ref().filter(|r| r.size() != bytes) else {
-            return Ok(());
-        };
-        reservation.try_resize(bytes).map_err(|e| {
-            Error::unavailable(format!(
-                "operator `{}` needs {bytes} bytes for its state, and the memory pool refuses them",
-                recipe.name
-            ))
-            .with_hint("give the session a larger memory pool, or keep fewer keys")
-            .with_source(e)
-        })
     }
 }
 

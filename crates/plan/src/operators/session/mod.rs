@@ -40,16 +40,10 @@ use std::sync::Arc;
 use datafusion::common::Result;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::{
-    Distribution, EquivalenceProperties, OrderingRequirements, Partitioning, PhysicalExpr,
-};
-use datafusion::physical_plan::aggregates::{
-    AggregateExec, AggregateInputMode, AggregateOutputMode,
-};
+use datafusion::physical_expr::{Distribution, OrderingRequirements, PhysicalExpr};
+use datafusion::physical_plan::aggregates::AggregateExec;
 use datafusion::physical_plan::coop::cooperative;
-use datafusion::physical_plan::execution_plan::{
-    Boundedness, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions, SchedulingType,
-};
+use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, InputDistributionRequirements, PlanProperties,
     apply_expression_roots,
@@ -63,6 +57,7 @@ use self::state::SessionState;
 use self::stream::SessionStream;
 pub(crate) use self::superseded::with_superseded;
 use super::StatefulOperator;
+use super::aggregate::{one_step, properties};
 use crate::cell::BatchCell;
 
 /// A streaming aggregation by session: each execution is one micro-batch.
@@ -91,22 +86,14 @@ impl StatefulSessionExec {
         mode: OutputMode,
         cell: BatchCell,
     ) -> highwater_core::Result<Self> {
-        let one_step = aggregate.mode().input_mode() == AggregateInputMode::Raw
-            && aggregate.mode().output_mode() == AggregateOutputMode::Final;
-        if !one_step {
-            return Err(Error::internal(format!(
-                "a session aggregate made from one in mode {:?}",
-                aggregate.mode()
-            ))
-            .with_operator(name));
-        }
+        one_step(aggregate, &name)?;
         let made = |e: Error| e.with_operator(name.as_str());
         let recipe = Recipe::try_new(aggregate, name.clone(), mode).map_err(made)?;
         let recipe = Arc::new(recipe);
         let state = SessionState::try_new(Arc::clone(&recipe), cell).map_err(made)?;
         Ok(Self {
             input: Arc::clone(aggregate.input()),
-            properties: properties(&recipe),
+            properties: properties(&recipe.schema),
             aggregate: aggregate.clone(),
             operator: Arc::new(SessionOperator::new(Arc::clone(&recipe), state)),
             recipe,
@@ -128,18 +115,6 @@ impl StatefulSessionExec {
             properties: Arc::clone(&self.properties),
         }
     }
-}
-
-/// One partition, no order, bounded within a micro-batch.
-fn properties(recipe: &Recipe) -> Arc<PlanProperties> {
-    let equivalences = EquivalenceProperties::new(Arc::clone(&recipe.schema));
-    let properties = PlanProperties::new(
-        equivalences,
-        Partitioning::UnknownPartitioning(1),
-        EmissionType::Final,
-        Boundedness::Bounded,
-    );
-    Arc::new(properties.with_scheduling_type(SchedulingType::Cooperative))
 }
 
 impl ExecutionPlan for StatefulSessionExec {

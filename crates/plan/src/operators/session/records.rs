@@ -4,7 +4,6 @@
 //! `highwater.removed`, sessions that were merged into others; with `highwater.evicted_to`, the order to forget
 //! afterwards what ended by then.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, new_null_array};
@@ -16,12 +15,9 @@ use highwater_core::Error;
 use super::rows::times;
 use super::sessions::{Place, Session};
 use super::state::SessionState;
+use crate::operators::records::{CHANGE_ROWS, evicted_to, evicting};
 
 const REMOVED: &str = "highwater.removed";
-const EVICTED_TO: &str = "highwater.evicted_to";
-
-/// Rows of a record batch that goes to the checkpoint.
-const CHANGE_ROWS: usize = 64 * 1024;
 
 impl SessionState {
     /// What the trigger changed. Merged sessions come first, so that one by one the batches keep the sessions of
@@ -74,24 +70,21 @@ impl SessionState {
     fn schema(&self, removed: bool) -> SchemaRef {
         let (keys, values) = self.schemas();
         let fields = keys.fields().iter().chain(values.fields().iter());
-        let mut metadata = HashMap::new();
-        if let Some(until) = self.closes() {
-            metadata.insert(EVICTED_TO.to_owned(), until.to_string());
-        }
+        let mut schema = Schema::new(fields.cloned().collect::<Vec<_>>());
         if removed {
-            metadata.insert(REMOVED.to_owned(), "1".to_owned());
+            schema.metadata.insert(REMOVED.to_owned(), "1".to_owned());
         }
-        let fields: Vec<_> = fields.cloned().collect();
-        Arc::new(Schema::new_with_metadata(fields, metadata))
+        Arc::new(match self.closes() {
+            Some(until) => evicting(schema, until),
+            None => schema,
+        })
     }
 
     /// Puts a batch of [`changes`](Self::changes) back.
     pub(super) fn restore(&mut self, records: &RecordBatch) -> highwater_core::Result<()> {
         let schema = records.schema();
         let removed = schema.metadata().contains_key(REMOVED);
-        let evicted_to = schema.metadata().get(EVICTED_TO);
-        let evicted_to = evicted_to.map(|text| text.parse::<i64>()).transpose();
-        let evicted_to = evicted_to.map_err(|e| unfit(e.into()))?;
+        let evicted_to = evicted_to(records)?;
         if records.num_rows() > 0 {
             self.apply(records, removed).map_err(|e| unfit(e.into()))?;
         }

@@ -12,7 +12,6 @@ use arrow::compute::{concat, filter, filter_record_batch};
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::Result;
 use datafusion::execution::TaskContext;
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use highwater_core::{Error, OutputMode};
 use highwater_state::StateTable;
 
@@ -23,6 +22,7 @@ use super::rows::{assemble, lists, spans};
 use super::sessions::{Place, Session, Sessions};
 use super::sweep::{Row, Sweep};
 use crate::cell::{BatchCell, BatchNumbers};
+use crate::operators::memory::StateMemory;
 
 /// The state of a session aggregation.
 #[derive(Debug)]
@@ -36,9 +36,7 @@ pub(super) struct SessionState {
     late: LateSessions,
     buffer: Buffer,
     cell: BatchCell,
-    reservation: Option<MemoryReservation>,
-    /// Bytes reserved last.
-    reserved: usize,
+    memory: StateMemory,
 }
 
 /// What the running, or the last, trigger did.
@@ -89,8 +87,7 @@ impl SessionState {
             late: LateSessions::try_new(&recipe)?,
             buffer: Buffer::default(),
             cell,
-            reservation: None,
-            reserved: 0,
+            memory: StateMemory::default(),
             recipe,
         })
     }
@@ -109,10 +106,7 @@ impl SessionState {
         };
         self.late.begin();
         self.buffer = Buffer::default();
-        if self.reservation.is_none() {
-            let consumer = MemoryConsumer::new(format!("state of {}", self.recipe.name));
-            self.reservation = Some(consumer.register(context.memory_pool()));
-        }
+        self.memory.begin(&self.recipe.name, context);
     }
 
     /// Sessions that end at this time or before are closed; `None` where none ever is.
@@ -320,20 +314,7 @@ impl SessionState {
     pub(super) fn reserve(&mut self) -> Result<()> {
         let buffer = self.buffer.bytes + self.buffer.rows.capacity() * size_of::<Row>();
         let bytes = self.memory_bytes() + self.fold.memory_bytes() + buffer;
-        let Some(reservation) = self.reservation.as_ref().filter(|_| bytes != self.reserved) else {
-            return Ok(());
-        };
-        reservation.try_resize(bytes).map_err(|e| {
-            Error::unavailable(format!(
-                "operator `{}` needs {bytes} bytes for its state, and the memory pool refuses them",
-                self.recipe.name
-            ))
-            .with_operator(self.recipe.name.as_str())
-            .with_hint("give the session a larger memory pool, or keep fewer keys")
-            .with_source(e)
-        })?;
-        self.reserved = bytes;
-        Ok(())
+        Ok(self.memory.hold(&self.recipe.name, bytes)?)
     }
 }
 
