@@ -87,8 +87,9 @@ impl StatefulSessionExec {
         cell: BatchCell,
     ) -> highwater_core::Result<Self> {
         one_step(aggregate, &name)?;
-        let made = |e: Error| e.with_operator(name.as_str());
-        let recipe = Recipe::try_new(aggregate, name.clone(), mode).map_err(made)?;
+        let operator = name.clone();
+        let made = |e: Error| e.with_operator(operator.as_str());
+        let recipe = Recipe::try_new(aggregate, name, mode).map_err(made)?;
         let recipe = Arc::new(recipe);
         let state = SessionState::try_new(Arc::clone(&recipe), cell).map_err(made)?;
         Ok(Self {
