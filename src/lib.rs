@@ -33,9 +33,10 @@
 //! | what | where |
 //! |---|---|
 //! | a session, SQL | [`StreamSession`], [`SqlSemantics`], [`Settings`] |
-//! | reading | [`DataStreamReader`], [`MemoryStream`], [`Source`] for your own |
+//! | reading | [`DataStreamReader`], [`DataFrameReader`], [`MemoryStream`], [`Source`] for your own |
 //! | computing | [`StreamFrame`], [`GroupedFrame`], [`window`], [`sliding`], [`session_window`], [`window_time`], [`current_watermark`], [`interval`] |
 //! | writing | [`DataStreamWriter`], [`Trigger`], [`OutputMode`], [`ForeachWriter`], [`Sink`] for your own |
+//! | looking into state | [`StreamSession::read_state`], SQL `state(…)` |
 //! | watching | [`StreamingQuery`], [`StreamingQueryManager`], [`StreamingQueryProgress`] |
 //! | DataFusion | [`datafusion`], re-exported in the version this crate is built with |
 //!
@@ -44,6 +45,7 @@
 //!
 //! Reading order of the source: `session.rs`, `reader.rs`, `frame.rs`, `writer.rs`, `sql/`, `semantics/`.
 
+mod batch_reader;
 mod builder;
 mod frame;
 mod functions;
@@ -57,6 +59,7 @@ mod semantics;
 mod session;
 mod settings;
 mod sql;
+mod state_reader;
 mod writer;
 
 pub use arrow;
@@ -74,10 +77,11 @@ pub use highwater_core::{
     Watermark, parse_data_type, parse_schema,
 };
 pub use highwater_engine::{
-    DurationProgress, EventTimeProgress, ListenerId, QueryEvent, QueryEvents, QueryIdleEvent,
-    QueryProgressEvent, QueryStartedEvent, QueryTerminatedEvent, SinkProgress, SourceProgress,
-    StateOperatorProgress, StreamingQuery, StreamingQueryListener, StreamingQueryManager,
-    StreamingQueryProgress, StreamingQueryStatus, SystemClock, WatermarkPolicy, WatermarkProgress,
+    Durability, DurationProgress, EventTimeProgress, ListenerId, QueryEvent, QueryEvents,
+    QueryIdleEvent, QueryProgressEvent, QueryStartedEvent, QueryTerminatedEvent, SinkProgress,
+    SourceProgress, StateOperatorProgress, StreamingQuery, StreamingQueryListener,
+    StreamingQueryManager, StreamingQueryProgress, StreamingQueryStatus, SystemClock,
+    WatermarkPolicy, WatermarkProgress,
 };
 pub use highwater_plan::functions::session_window::session_window;
 pub use highwater_plan::functions::window::window;
@@ -85,6 +89,7 @@ pub use highwater_plan::functions::{
     SessionGap, WindowLength, WindowSpec, current_watermark, sliding, window_time,
 };
 
+pub use batch_reader::DataFrameReader;
 pub use builder::StreamSessionBuilder;
 pub use frame::{GroupedFrame, StreamFrame};
 pub use functions::interval;
@@ -94,6 +99,7 @@ pub use row::IntoRow;
 pub use semantics::SqlSemantics;
 pub use session::StreamSession;
 pub use settings::Settings;
+pub use state_reader::{StateOperator, StateReader};
 pub use writer::{DataStreamWriter, LateRows};
 
 /// Everything public is `Send`, `Sync` and `Debug`, and every future is `Send`.
@@ -111,9 +117,11 @@ mod promises {
         shared::<StreamFrame>();
         shared::<GroupedFrame>();
         shared::<DataStreamReader>();
+        shared::<DataFrameReader>();
         shared::<DataStreamWriter>();
         shared::<LateRows>();
         shared::<MemoryStream>();
+        shared::<StateReader>();
         shared::<Settings>();
         shared::<SqlSemantics>();
         shared::<StreamingQuery>();
@@ -131,14 +139,19 @@ mod promises {
         };
         sent(session.sql("SELECT 1"));
         sent(session.table("t"));
+        sent(session.read_state("c").load());
+        sent(session.read_state("c").metadata());
         sent(session.read_stream().load());
         sent(session.read_stream().table("t"));
         sent(session.read_stream().csv("p"));
+        sent(session.read().csv("p"));
+        sent(session.read().table("t"));
         sent(frame().collect());
         sent(frame().show());
         sent(frame().count());
         sent(frame().cache());
         sent(frame().execute_stream());
         sent(frame().write_stream().start());
+        sent(frame().write_stream().to_table("t"));
     }
 }

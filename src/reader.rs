@@ -7,6 +7,7 @@ use datafusion::catalog::default_table_source::provider_as_source;
 use datafusion::common::TableReference;
 use datafusion::dataframe::DataFrame;
 use datafusion::logical_expr::LogicalPlanBuilder;
+use highwater_connectors::file::FileTable;
 use highwater_plan::StreamTable;
 
 use crate::{
@@ -126,7 +127,8 @@ impl DataStreamReader {
         self.session.stream(&name, table)
     }
 
-    /// A streaming table or view of the session.
+    /// A streaming table or view of the session, or as a stream the files of a table that
+    /// [`to_table`](crate::DataStreamWriter::to_table) writes; only the latter takes options, those of the file source.
     ///
     /// # Errors
     /// `Invalid` when there is no such table, when it does not stream, or when options were given.
@@ -140,14 +142,28 @@ impl DataStreamReader {
             )
             .with_option("format"));
         }
-        self.options.finish("a streaming table")?;
         let name = name.into();
+        if let Some(table) = self.session.file_table(&name).await? {
+            return self.files_of(&name, &table).await;
+        }
+        self.options.finish("a streaming table")?;
         let frame = self.session.table(name.clone()).await?;
         if !frame.is_streaming() {
             return Err(Error::invalid(format!("the table `{name}` does not stream"))
                 .with_hint("read it with `session.table`, or read its files with `read_stream().format(…)`"));
         }
         Ok(frame)
+    }
+
+    /// The files of a table as a stream; its identity in the checkpoint is the table's name, unless one was given.
+    async fn files_of(self, name: &TableReference, table: &FileTable) -> Result<StreamFrame> {
+        let (clock, state) = (Arc::clone(self.session.clock()), self.session.state());
+        let source = table.stream(self.options, clock, Arc::new(state)).await?;
+        let word = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+        let own = name.table().chars().map(word).collect();
+        let named = self.name.is_some();
+        let source = StreamTable::new(self.name.unwrap_or(own), source, named);
+        self.session.stream(name.table(), source)
     }
 
     /// CSV files.
@@ -203,7 +219,9 @@ impl DataStreamReader {
         })?;
         let provider = self.session.registry().source(&format)?;
         let clock = Arc::clone(self.session.clock());
-        let state = Arc::new(self.session.state());
+        let mut state = self.session.state();
+        self.session.settings().tell_stores(&mut state);
+        let state = Arc::new(state);
         let name = provider.format().replace('-', "_");
         let mut spec = SourceSpec::new(format, clock, state);
         let mut options = std::mem::take(&mut self.options);
@@ -248,7 +266,8 @@ impl StreamSession {
     }
 }
 
-fn nullable(schema: &Schema) -> SchemaRef {
+/// The same columns, all nullable.
+pub(crate) fn nullable(schema: &Schema) -> SchemaRef {
     let fields = schema.fields().iter();
     let fields: Vec<_> = fields
         .map(|f| f.as_ref().clone().with_nullable(true))

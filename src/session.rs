@@ -1,5 +1,6 @@
 //! The session: a DataFusion context that also knows streams.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
@@ -10,6 +11,7 @@ use datafusion::datasource::MemTable;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use datafusion::prelude::SessionContext;
+use highwater_connectors::file::FileTable;
 use highwater_engine::{StreamingQueryManager, SystemClock};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
@@ -18,8 +20,8 @@ use crate::registry::Registry;
 use crate::runtime::CpuRuntime;
 use crate::settings::Settings;
 use crate::{
-    Clock, DataStreamReader, Error, RecordBatch, Result, SinkProvider, SourceProvider,
-    SqlSemantics, StreamFrame, StreamSessionBuilder, builder, sql,
+    Clock, DataFrameReader, DataStreamReader, Error, RecordBatch, Result, SinkProvider,
+    SourceProvider, SqlSemantics, StreamFrame, StreamSessionBuilder, builder, sql,
 };
 
 /// Where everything starts: tables, SQL, readers and the running queries.
@@ -126,6 +128,20 @@ impl StreamSession {
     #[must_use]
     pub fn frame(&self, frame: DataFrame) -> StreamFrame {
         StreamFrame::new(self.clone(), frame)
+    }
+
+    /// The table `name` when it is of files of ours.
+    pub(crate) async fn file_table(&self, name: &TableReference) -> Result<Option<Arc<FileTable>>> {
+        if !self.0.context.table_exist(name.clone())? {
+            return Ok(None);
+        }
+        let table: Arc<dyn Any + Send + Sync> = self.0.context.table_provider(name.clone()).await?;
+        Ok(table.downcast().ok())
+    }
+
+    /// Reads files once.
+    pub fn read(&self) -> DataFrameReader {
+        DataFrameReader::new(self.clone())
     }
 
     /// Reads a stream.

@@ -5,12 +5,14 @@
 
 use std::any::Any;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use datafusion::common::Result as DataFusionResult;
 use datafusion::common::config::{ConfigEntry, ConfigExtension, ExtensionOptions};
 use datafusion::execution::SessionState;
-use highwater_engine::{QuerySettings, WatermarkPolicy};
+use highwater_engine::{QuerySettings, SnapshotPolicy, WatermarkPolicy};
+use highwater_storage::RetryPolicy;
 
 use crate::{Error, IntoInterval, Result};
 
@@ -26,71 +28,108 @@ pub struct Settings {
     pub multiple_watermark_policy: WatermarkPolicy,
     /// The pause after a wake-up that brought nothing; 10 ms by default.
     pub polling_interval: Duration,
-    /// So many committed micro-batches stay in the checkpoint at least; 100 by default.
+    /// So many committed micro-batches can be restored from the checkpoint at least; 100 by default.
     pub min_batches_to_retain: u64,
+    /// A snapshot of part of the state is worth its file from so many records on, 4096 by default; a part has at most
+    /// eight times as many. With fewer a restart has less to replay, and the checkpoint more and smaller files.
+    pub snapshot_min_records: u64,
     /// So many progresses of a query are kept in memory; 100 by default.
     pub recent_progress: usize,
     /// A query that is started while a run of it is active stops that run; true by default.
     pub stop_active_run_on_restart: bool,
+    /// How often an operation of an object store is tried again when it failed for a moment, such as a time-out; 4 by
+    /// default, 0: never. It holds for checkpoints and for file sources; other errors are told at once.
+    pub retry_attempts: u32,
+    /// The longest pause before the first retry; 100 ms by default. Pauses are random, and their bound doubles from
+    /// one retry to the next, up to 10 s.
+    pub retry_first_delay: Duration,
+    /// The folder in which [`to_table`](crate::DataStreamWriter::to_table) makes the directories of new tables; unset by default.
+    pub warehouse: Option<String>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         let query = QuerySettings::default();
+        let retries = RetryPolicy::default();
         Self {
             checkpoint_location: None,
             no_data_batches: query.no_data_batches,
             multiple_watermark_policy: query.watermark_policy,
             polling_interval: query.polling,
             min_batches_to_retain: query.min_batches_to_retain,
+            snapshot_min_records: query.snapshots.least_price,
             recent_progress: query.recent_progress,
             stop_active_run_on_restart: query.stop_active_run_on_restart,
+            retry_attempts: retries.attempts,
+            retry_first_delay: retries.first_delay,
+            warehouse: None,
         }
     }
 }
 
-/// A setting: its field, Spark's name after `spark.sql.streaming.`, and what it is.
+/// A setting: its field, Spark's name (empty where Spark has none), and what it is.
 struct Known {
     field: &'static str,
+    /// Empty where Spark has no such setting.
     spark: &'static str,
     about: &'static str,
 }
 
-const KNOWN: [Known; 7] = [
+const KNOWN: [Known; 11] = [
     Known {
         field: "checkpoint_location",
-        spark: "checkpointLocation",
+        spark: "spark.sql.streaming.checkpointLocation",
         about: "the folder for the checkpoints of queries that name none",
     },
     Known {
         field: "no_data_batches",
-        spark: "noDataMicroBatches.enabled",
+        spark: "spark.sql.streaming.noDataMicroBatches.enabled",
         about: "run micro-batches without data when the watermark has something to release",
     },
     Known {
         field: "multiple_watermark_policy",
-        spark: "multipleWatermarkPolicy",
+        spark: "spark.sql.streaming.multipleWatermarkPolicy",
         about: "min or max of the inputs' watermarks",
     },
     Known {
         field: "polling_interval",
-        spark: "pollingDelay",
+        spark: "spark.sql.streaming.pollingDelay",
         about: "the pause after a wake-up that brought nothing",
     },
     Known {
         field: "min_batches_to_retain",
-        spark: "minBatchesToRetain",
-        about: "committed micro-batches that stay in the checkpoint at least",
+        spark: "spark.sql.streaming.minBatchesToRetain",
+        about: "committed micro-batches that can be restored from the checkpoint at least",
+    },
+    Known {
+        field: "snapshot_min_records",
+        spark: "",
+        about: "records of state from which a snapshot is worth its file",
     },
     Known {
         field: "recent_progress",
-        spark: "numRecentProgressUpdates",
+        spark: "spark.sql.streaming.numRecentProgressUpdates",
         about: "progresses of a query that are kept in memory",
     },
     Known {
         field: "stop_active_run_on_restart",
-        spark: "stopActiveRunOnRestart",
+        spark: "spark.sql.streaming.stopActiveRunOnRestart",
         about: "stop the active run of a query that is started again",
+    },
+    Known {
+        field: "retry_attempts",
+        spark: "",
+        about: "retries of an operation of an object store that failed for a moment",
+    },
+    Known {
+        field: "retry_first_delay",
+        spark: "",
+        about: "the longest pause before the first of them",
+    },
+    Known {
+        field: "warehouse",
+        spark: "spark.sql.warehouse.dir",
+        about: "the folder of the directories of new tables",
     },
 ];
 
@@ -110,9 +149,20 @@ impl Settings {
             watermark_policy: self.multiple_watermark_policy,
             polling: self.polling_interval,
             min_batches_to_retain: self.min_batches_to_retain,
+            snapshots: SnapshotPolicy::of_at_least(self.snapshot_min_records),
             recent_progress: self.recent_progress,
             stop_active_run_on_restart: self.stop_active_run_on_restart,
         }
+    }
+
+    /// Tells sources, sinks and checkpoints that are opened with `state` how to treat their stores.
+    pub(crate) fn tell_stores(&self, state: &mut SessionState) {
+        let policy = RetryPolicy {
+            attempts: self.retry_attempts,
+            first_delay: self.retry_first_delay,
+            ..RetryPolicy::default()
+        };
+        state.config_mut().set_extension(Arc::new(policy));
     }
 
     fn change(&mut self, field: &str, value: &str) -> Result<()> {
@@ -120,15 +170,14 @@ impl Settings {
             "checkpoint_location" => {
                 self.checkpoint_location = (!value.is_empty()).then(|| value.to_string());
             }
+            "warehouse" => self.warehouse = (!value.is_empty()).then(|| value.to_string()),
             "no_data_batches" => self.no_data_batches = parse(field, value)?,
             "multiple_watermark_policy" => self.multiple_watermark_policy = policy(value)?,
-            "polling_interval" => {
-                self.polling_interval = value
-                    .into_interval()
-                    .and_then(crate::Interval::to_duration)
-                    .map_err(|e| bad(field, value, e.message()))?;
-            }
+            "polling_interval" => self.polling_interval = length(field, value)?,
+            "retry_attempts" => self.retry_attempts = parse(field, value)?,
+            "retry_first_delay" => self.retry_first_delay = length(field, value)?,
             "min_batches_to_retain" => self.min_batches_to_retain = positive(field, value)?,
+            "snapshot_min_records" => self.snapshot_min_records = positive(field, value)?,
             "recent_progress" => self.recent_progress = parse(field, value)?,
             "stop_active_run_on_restart" => {
                 self.stop_active_run_on_restart = parse(field, value)?;
@@ -145,8 +194,12 @@ impl Settings {
             Some(self.multiple_watermark_policy.to_string()),
             Some(format!("{} us", self.polling_interval.as_micros())),
             Some(self.min_batches_to_retain.to_string()),
+            Some(self.snapshot_min_records.to_string()),
             Some(self.recent_progress.to_string()),
             Some(self.stop_active_run_on_restart.to_string()),
+            Some(self.retry_attempts.to_string()),
+            Some(format!("{} us", self.retry_first_delay.as_micros())),
+            self.warehouse.clone(),
         ]
     }
 }
@@ -191,11 +244,12 @@ impl ExtensionOptions for Settings {
 /// `Unsupported` for a Spark setting that has no counterpart here.
 pub(crate) fn canonical_key(key: &str) -> Result<String> {
     let lower = key.to_ascii_lowercase();
-    if let Some(name) = lower.strip_prefix(SPARK_PREFIX) {
-        let known = KNOWN.iter().find(|k| k.spark.eq_ignore_ascii_case(name));
-        return known
-            .map(|k| format!("{}.{}", Settings::PREFIX, k.field))
-            .ok_or_else(|| unknown(key));
+    let mut of_spark = KNOWN.iter().filter(|k| !k.spark.is_empty());
+    if let Some(known) = of_spark.find(|k| k.spark.eq_ignore_ascii_case(&lower)) {
+        return Ok(format!("{}.{}", Settings::PREFIX, known.field));
+    }
+    if lower.starts_with(SPARK_PREFIX) {
+        return Err(unknown(key));
     }
     if lower.starts_with("spark.") {
         return Err(Error::unsupported(format!("the setting `{key}`"))
@@ -211,7 +265,8 @@ fn unknown(key: &str) -> Error {
         .iter()
         .flat_map(|k| {
             let ours = format!("{}.{}", Settings::PREFIX, k.field);
-            [ours, format!("{SPARK_PREFIX}{}", k.spark)]
+            let sparks = (!k.spark.is_empty()).then(|| k.spark.to_string());
+            [Some(ours), sparks].into_iter().flatten()
         })
         .map(|name| {
             (
@@ -243,6 +298,12 @@ where
         .map_err(|e: T::Err| bad(field, value, &e.to_string()))
 }
 
+fn length(field: &str, value: &str) -> Result<Duration> {
+    let length = value.into_interval();
+    let length = length.and_then(crate::Interval::to_duration);
+    length.map_err(|e| bad(field, value, e.message()))
+}
+
 fn positive(field: &str, value: &str) -> Result<u64> {
     match parse(field, value)? {
         0 => Err(bad(field, value, "it must be greater than zero")),
@@ -270,6 +331,8 @@ mod tests {
             ("no_data_batches", "false"),
             ("min_batches_to_retain", "3"),
             ("checkpoint_location", "/tmp/ckpt"),
+            ("retry_attempts", "0"),
+            ("retry_first_delay", "1 second"),
         ] {
             settings.change(field, value).expect(field);
         }
@@ -277,6 +340,8 @@ mod tests {
         assert_eq!(settings.polling_interval, Duration::from_millis(5));
         assert_eq!(settings.checkpoint_location.as_deref(), Some("/tmp/ckpt"));
         assert!(!settings.no_data_batches);
+        assert_eq!(settings.retry_attempts, 0);
+        assert_eq!(settings.retry_first_delay, Duration::from_secs(1));
     }
 
     #[test]
@@ -287,7 +352,10 @@ mod tests {
             ("polling_interval", "10"),
             ("polling_interval", "-1 s"),
             ("min_batches_to_retain", "0"),
+            ("snapshot_min_records", "0"),
             ("recent_progress", "many"),
+            ("retry_attempts", "-1"),
+            ("retry_first_delay", "100"),
         ] {
             let error = settings.change(field, value).expect_err(field);
             assert_eq!(error.condition(), Some("INVALID_CONF_VALUE.REQUIREMENT"));
@@ -311,6 +379,7 @@ mod tests {
                 "SPARK.sql.streaming.multiplewatermarkpolicy",
                 "highwater.multiple_watermark_policy",
             ),
+            ("spark.sql.warehouse.dir", "highwater.warehouse"),
             (
                 "datafusion.execution.batch_size",
                 "datafusion.execution.batch_size",

@@ -1,8 +1,11 @@
 //! `write_stream()`: where results go, and when.
 
 mod checkpoint;
+mod insert;
 mod late;
 mod options;
+mod table;
+mod table_files;
 
 use std::sync::Arc;
 
@@ -10,7 +13,7 @@ use datafusion::dataframe::DataFrame;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use highwater_connectors::foreach::{ForeachBatchSink, ForeachSink};
-use highwater_engine::{StartRequest, StreamingQuery};
+use highwater_engine::{Durability, StartRequest, StreamingQuery};
 use tokio::runtime::Handle;
 
 use crate::runtime::KeepsRuntime;
@@ -121,7 +124,7 @@ impl DataStreamWriter {
         self
     }
 
-    /// The format of the sink: `memory`, `console`, `noop`, or one that was registered.
+    /// The format of the sink: `parquet`, `json`, `csv`, `text`, `memory`, `console`, `noop`, or one that was registered.
     pub fn format(self, name: impl Into<String>) -> Self {
         self.to(Target::Format(name.into()))
     }
@@ -137,15 +140,47 @@ impl DataStreamWriter {
         self.to(Target::Sink(sink))
     }
 
-    /// Gives the rows of each micro-batch to a fresh writer of yours.
+    /// Gives the rows of each micro-batch to a fresh writer of yours: at least once (Spark).
+    ///
+    /// An error of the writer fails the query, after `close` was called with it. When the query is started again with its
+    /// checkpoint, the same batch id comes again; a writer whose `open` then says false passes the rows over.
+    /// See [`ForeachWriter`] for what is called when.
     pub fn foreach<W: ForeachWriter>(self, make: impl Fn() -> W + Send + Sync + 'static) -> Self {
         self.sink(Arc::new(ForeachSink::new(make)))
     }
 
     /// Gives each micro-batch to an async function of yours, as a static frame on your context.
     ///
-    /// The frame is held in memory: two actions on it do not run the query twice. After a failure the same batch id
-    /// comes again.
+    /// It is called for each micro-batch, also one without rows. The frame is held in memory: two actions on it do not run the query twice.
+    ///
+    /// The guarantee is at least once (Spark): after a failure, also one after the function was done, the same rows come again under the same
+    /// batch id when the query is started again with its checkpoint. A store that keeps the id with the rows makes of it exactly once:
+    ///
+    /// ```
+    /// # use highwater::prelude::*;
+    /// # use std::{collections::BTreeMap, sync::{Arc, Mutex}};
+    /// # #[tokio::main] async fn main() -> highwater::Result<()> {
+    /// # let session = StreamSession::new();
+    /// # let rows = MemoryStream::new(&session, "k STRING, v BIGINT")?;
+    /// # rows.add_data([("a", 1), ("b", 2)])?;
+    /// let store = Arc::new(Mutex::new(BTreeMap::new()));
+    /// let writes = Arc::clone(&store);
+    /// let query = rows.to_frame()
+    ///     .write_stream()
+    ///     .foreach_batch(move |rows, batch| {
+    ///         let store = Arc::clone(&writes);
+    ///         async move {
+    ///             let rows = rows.collect().await?;
+    ///             // The same id again replaces the same rows.
+    ///             store.lock().expect("the lock").insert(batch, rows);
+    ///             Ok(())
+    ///         }
+    ///     })
+    ///     .start().await?;
+    /// query.process_all_available().await?;
+    /// assert_eq!(store.lock().expect("the lock").len(), 1);
+    /// # query.stop().await }
+    /// ```
     pub fn foreach_batch<F, Fut>(self, f: F) -> Self
     where
         F: Fn(DataFrame, BatchId) -> Fut + Send + Sync + 'static,
@@ -210,19 +245,23 @@ impl DataStreamWriter {
                 .with_hint("call it in async code that tokio runs, such as `#[tokio::main]`"));
         }
         let session = self.frame.session().clone();
-        let (state, plan) = DataFrame::from(self.frame.clone()).into_parts();
+        let (mut state, plan) = DataFrame::from(self.frame.clone()).into_parts();
+        let settings = session.settings();
+        settings.tell_stores(&mut state);
         let asked = self.options.take_str("checkpointLocation");
         let asked = self.options.take_str("checkpoint").or(asked);
         let mut beyond = options::take(&mut self.options)?;
         let name = self.query_name.clone();
         if let Some(rows) = self.late_rows()? {
-            let opener = late::Opener::new(rows, session.clone(), state.clone(), name.as_deref())?;
+            let opener = late::Opener::new(rows, session.clone(), state.clone(), name.as_deref())?
+                .durable(beyond.durability);
             beyond.late_rows = Some(Arc::new(opener));
         }
         let (mode, trigger) = (self.mode, self.trigger);
-        let sink = Box::pin(self.open_sink(&session, &state, &plan)).await?;
-        let settings = session.settings();
-        let checkpoint = checkpoint::locate(asked, &settings, name.as_deref(), &*sink, &state)?;
+        let durability = beyond.durability;
+        let sink = Box::pin(self.open_sink(&session, &state, &plan, durability)).await?;
+        let location = checkpoint::locate(asked, &settings, name.as_deref(), &*sink)?;
+        let checkpoint = checkpoint::open(location, durability, &state, session.clock()).await?;
         let runtime = session.runtime()?;
         let request = StartRequest {
             name,
@@ -277,6 +316,7 @@ impl DataStreamWriter {
         session: &StreamSession,
         state: &SessionState,
         plan: &LogicalPlan,
+        durability: Durability,
     ) -> Result<Arc<dyn Sink>> {
         let target = self.target.take().ok_or_else(|| {
             Error::invalid("the query has no sink")
@@ -304,6 +344,7 @@ impl DataStreamWriter {
         spec.query_name = self.query_name.clone();
         spec.partition_by = std::mem::take(&mut self.partition_by);
         spec.options = options;
+        spec.durable = durability == Durability::Fsync;
         provider.open(spec).await
     }
 

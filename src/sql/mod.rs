@@ -3,7 +3,7 @@
 //! ```text
 //!  text ──► words ──► STREAM, WATERMARK ──► parse ──► settings' aliases, names of windows ──► plan ──► run
 //!          Tokenizer  relation.rs          DFParser   set.rs, resolve_window_names          planner.rs  DataFusion
-//!                     later.rs refuses
+//!                     later.rs refuses          state.rs: tables of state, looked up
 //! ```
 //! One statement at a time. The text is parsed once by the session's own dialect; what is rewritten are words,
 //! which keep their place, and the syntax tree, never the text, so that errors speak of what the user wrote.
@@ -16,6 +16,7 @@ mod planner;
 mod position;
 mod relation;
 mod set;
+mod state;
 mod words;
 
 use datafusion::error::DataFusionError;
@@ -33,12 +34,13 @@ use crate::{Error, Result, StreamFrame, StreamSession};
 
 /// Runs one statement; statements that change the session act at once, queries become a frame.
 pub(crate) async fn run(session: &StreamSession, text: &str) -> Result<StreamFrame> {
-    let state = session.state();
+    let mut state = session.state();
     let mut statement = parse(&state, text)?;
     if let Statement::Statement(inner) = &mut statement {
         set::alias(inner)?;
     }
     later::refuse_statement(&statement)?;
+    Box::pin(state::resolve(&mut state, &mut statement)).await?;
     resolve_window_names(&mut statement);
     if set::is_spark(&state) {
         literals::doubles(&mut statement);
@@ -56,9 +58,10 @@ fn parse(state: &SessionState, text: &str) -> Result<Statement> {
     let dialect = dialect_from_str(options.dialect)
         .ok_or_else(|| Error::invalid(format!("unknown SQL dialect {}", options.dialect)))?;
     let located = |e: DataFusionError| position::locate(e.into());
-    let tokens = Tokenizer::new(&*dialect, text)
+    let mut tokens = Tokenizer::new(&*dialect, text)
         .tokenize_with_location()
         .map_err(|e| located(ParserError::from(e).into()))?;
+    state::quote_from(&mut tokens);
     let tokens = relation::rewrite(tokens, &*dialect)?;
     later::refuse(&tokens)?;
     let mut statements = DFParserBuilder::new(tokens)

@@ -6,7 +6,7 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::execution::SessionState;
 use highwater_connectors::memory::MemorySink;
-use highwater_engine::LateTarget;
+use highwater_engine::{Durability, LateTarget};
 
 use crate::{
     BatchOutput, Error, Guarantee, Options, OutputMode, Result, Sink, SinkCommit, SinkRun,
@@ -66,6 +66,7 @@ pub(super) struct Opener {
     session: StreamSession,
     state: Arc<SessionState>,
     query_name: Option<String>,
+    durability: Durability,
 }
 
 impl Opener {
@@ -98,7 +99,14 @@ impl Opener {
             session,
             state: Arc::new(state),
             query_name: query_name.map(str::to_owned),
+            durability: Durability::default(),
         })
+    }
+
+    /// The sink's files must be as durable as the query's.
+    pub(super) fn durable(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
     }
 
     async fn open_format(
@@ -119,6 +127,7 @@ impl Opener {
         spec.path = options.take_str("path");
         spec.query_name.clone_from(&self.query_name);
         spec.options = options;
+        spec.durable = self.durability == Durability::Fsync;
         let opened = provider.open(spec).await;
         opened.map_err(|e| e.context("the late rows"))
     }

@@ -16,6 +16,8 @@ pub(super) fn take(options: &mut Options) -> Result<QueryOptions> {
         idle_timeout: length(options, "idleTimeout")?,
         flush_on_end: options.take("flushOnEnd")?.unwrap_or_default(),
         max_event_time_skew: length(options, "maxEventTimeSkew")?,
+        durability: options.take("durability")?.unwrap_or_default(),
+        allow_state_evolution: options.take("allowStateEvolution")?.unwrap_or_default(),
         late_rows: None,
     })
 }

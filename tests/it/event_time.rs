@@ -113,9 +113,17 @@ async fn drive(
     query: impl FnOnce(StreamFrame) -> Result<StreamFrame>,
     rules: &mut dyn Rules,
 ) -> Result<(Vec<Row>, i64)> {
-    let session = StreamSession::builder()
-        .runtime(tokio::runtime::Handle::current())
-        .build()?;
+    let mut session = StreamSession::builder().runtime(tokio::runtime::Handle::current());
+    if !case.seed.is_multiple_of(3) {
+        // Every trigger snapshots parts of few records, and hardly a micro-batch is kept.
+        session = session
+            .config(
+                "highwater.snapshot_min_records",
+                (case.seed % 3).to_string(),
+            )
+            .config("highwater.min_batches_to_retain", "1");
+    }
+    let session = session.build()?;
     let stream = MemoryStream::new(&session, "ts TIMESTAMP, k STRING, v BIGINT")?;
     let delay = format!("{} ms", case.delay_ms);
     let frame = query(stream.to_frame().with_watermark("ts", delay)?)?;

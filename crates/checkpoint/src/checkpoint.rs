@@ -3,16 +3,18 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use futures::stream::{self, StreamExt, TryStreamExt};
-use highwater_core::{BatchId, Clock, Error, QueryId, Result, RunId, SourceContext};
+use highwater_core::{BatchId, Clock, Error, ErrorKind, QueryId, Result, RunId, SourceContext};
+use highwater_storage::text::{seal, unseal};
 use highwater_storage::{LogEntry, NumberedLog, object};
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, path::Path};
+use parking_lot::Mutex;
 
 use crate::claim::Claim;
 use crate::entries::Metadata;
 use crate::operators::OperatorsEntry;
 use crate::recovery::{Recovery, check_unbroken, resume};
+use crate::restore::{Committed, Restored};
 use crate::{CommitEntry, Layout, OffsetsEntry, OperatorChanges, OperatorIdentity, state_file};
 
 /// Where one run of a query reads what earlier runs did, and writes what it does.
@@ -33,16 +35,18 @@ enum Place {
 }
 
 #[derive(Debug)]
-struct Durable {
-    store: Arc<dyn ObjectStore>,
-    layout: Layout,
-    offsets: NumberedLog<OffsetsEntry>,
-    commits: NumberedLog<CommitEntry>,
+pub(crate) struct Durable {
+    pub(crate) store: Arc<dyn ObjectStore>,
+    pub(crate) layout: Layout,
+    pub(crate) offsets: NumberedLog<OffsetsEntry>,
+    pub(crate) commits: NumberedLog<CommitEntry>,
     claim: Claim,
+    /// The name of the description of the operators, where it is not `operators`.
+    operators: Mutex<Option<String>>,
 }
 
-/// So many state files are read at once.
-const READS: usize = 8;
+/// What the file of the operators is sealed as.
+pub(crate) const OPERATORS: &str = "operators";
 
 impl Checkpoint {
     /// Opens the checkpoint in `folder`, or begins it, and claims it for `run`.
@@ -63,10 +67,14 @@ impl Checkpoint {
         let commits = NumberedLog::new(Arc::clone(&store), layout.commits());
         let id = match read_metadata(&*store, &layout).await? {
             Some(metadata) => metadata.id,
-            None => {
-                refuse_logs(&layout, &offsets.ids().await?, &commits.ids().await?)?;
+            None if offsets.ids().await?.is_empty() && commits.ids().await?.is_empty() => {
                 begin(&*store, &layout, fresh_id).await?
             }
+            // Another run may have begun the checkpoint between the two looks.
+            None => match read_metadata(&*store, &layout).await? {
+                Some(metadata) => metadata.id,
+                None => return Err(missing(&layout.metadata())),
+            },
         };
         let claim = Claim::take(Arc::clone(&store), &layout, run).await?;
         let durable = Durable {
@@ -75,6 +83,7 @@ impl Checkpoint {
             offsets,
             commits,
             claim,
+            operators: Mutex::default(),
         };
         let place = Place::Durable(Arc::new(durable));
         Ok(Self { id, place })
@@ -152,7 +161,11 @@ impl Checkpoint {
             return Ok(());
         };
         durable.claim.check().await?;
-        durable.offsets.add(id, entry).await
+        durable.offsets.add(id, entry).await?;
+        // A later run may have claimed between the look and the entry, and have listed the log before the entry
+        // was there. Then this look finds it, before anything is written to the sink. A run that claims after
+        // this look finds the entry, and runs the very same micro-batch.
+        durable.claim.check().await
     }
 
     /// Writes what micro-batch `id` changed in the state: `state/N-S`.
@@ -186,52 +199,94 @@ impl Checkpoint {
     pub async fn done(&self, id: BatchId, entry: &CommitEntry) -> Result<()> {
         match &self.place {
             Place::Temporary(_) => Ok(()),
-            Place::Durable(durable) => durable.commits.add(id, entry).await,
+            Place::Durable(durable) => {
+                let operators = durable.operators.lock().clone();
+                let entry = CommitEntry {
+                    operators,
+                    ..entry.clone()
+                };
+                durable.commits.add(id, &entry).await
+            }
         }
     }
 
-    /// Gives the records of all micro-batches up to `upto` to `apply`, oldest first, with the names of
-    /// their operators. Exactly the state files that commit entries name are read.
+    /// Gives records that make up the state after micro-batch `upto` to `apply`, in their order, with the names of
+    /// their operators: the newest snapshots that are whole, and what changed since. Exactly the files that commit
+    /// entries name are read.
     ///
     /// # Errors
-    /// `Corrupt`, naming the file, when a commit entry or a state file is missing or damaged; else
-    /// what `apply` says.
+    /// `Invalid` when the state after `upto` is no longer kept; `Corrupt`, naming the file, when a commit entry, a
+    /// state file or a snapshot that is needed is missing or damaged; else what `apply` says.
     pub async fn restore_state(
         &self,
         upto: BatchId,
         apply: &mut (dyn FnMut(&str, RecordBatch) -> Result<()> + Send),
     ) -> Result<()> {
-        let Place::Durable(durable) = &self.place else {
-            return Ok(());
-        };
-        let read = |id| read_state(Arc::clone(durable), BatchId(id));
-        let mut files = stream::iter((0..=upto.0).map(read)).buffered(READS);
-        while let Some(changes) = files.try_next().await? {
-            for OperatorChanges { operator, records } in changes {
-                for records in records {
-                    apply(&operator, records)?;
-                }
-            }
+        self.restore(upto, apply).await.map(|_| ())
+    }
+
+    /// As [`restore_state`](Self::restore_state); what was found is for the upkeep of the checkpoint.
+    ///
+    /// # Errors
+    /// Those of `restore_state`.
+    pub async fn restore(
+        &self,
+        upto: BatchId,
+        apply: &mut (dyn FnMut(&str, RecordBatch) -> Result<()> + Send),
+    ) -> Result<Restored> {
+        match &self.place {
+            Place::Temporary(_) => Ok(Restored::default()),
+            Place::Durable(durable) => durable.committed().restore(upto, apply).await,
         }
-        Ok(())
+    }
+
+    /// What micro-batch `id` changed in the state.
+    ///
+    /// # Errors
+    /// `Corrupt`, naming the file, when its commit entry or state file is missing or damaged.
+    pub async fn changes_of(&self, id: BatchId) -> Result<Vec<OperatorChanges>> {
+        match &self.place {
+            Place::Temporary(_) => Ok(Vec::new()),
+            Place::Durable(durable) => durable.committed().changes_of(id).await,
+        }
+    }
+
+    /// The files and the number of the run; `None` when nothing is written.
+    pub(crate) fn claimed(&self) -> Option<(&Arc<Durable>, u64)> {
+        match &self.place {
+            Place::Temporary(_) => None,
+            Place::Durable(durable) => Some((durable, durable.claim.number())),
+        }
     }
 
     /// Writes the stateful operators of the query the first time, and compares them every other time.
     ///
-    /// While no micro-batch is intended there is nothing that could not fit: then what an earlier run
-    /// wrote is replaced.
+    /// While no micro-batch is done there is nothing that could not fit. With `evolve` value columns may be added.
+    /// What is then to be described otherwise is written to a file of this run, which its commits name.
     ///
     /// # Errors
     /// `Invalid`, naming the operator, the column and both types, when the query does not fit the state.
-    pub async fn check_operators(&self, operators: &[OperatorIdentity]) -> Result<()> {
+    pub async fn check_operators(
+        &self,
+        operators: &[OperatorIdentity],
+        evolve: bool,
+    ) -> Result<()> {
         match &self.place {
             Place::Temporary(_) => Ok(()),
-            Place::Durable(durable) => durable.check_operators(operators).await,
+            Place::Durable(durable) => durable.check_operators(operators, evolve).await,
         }
     }
 }
 
 impl Durable {
+    fn committed(&self) -> Committed {
+        Committed {
+            store: Arc::clone(&self.store),
+            layout: self.layout.clone(),
+            commits: self.commits.clone(),
+        }
+    }
+
     async fn recover(&self) -> Result<Recovery> {
         let (offsets, commits) = (self.offsets.ids().await?, self.commits.ids().await?);
         check_unbroken("offsets", &offsets)?;
@@ -249,37 +304,56 @@ impl Durable {
         })
     }
 
-    async fn check_operators(&self, operators: &[OperatorIdentity]) -> Result<()> {
-        let path = self.layout.operators();
+    async fn check_operators(&self, operators: &[OperatorIdentity], evolve: bool) -> Result<()> {
         let ours = OperatorsEntry::new(operators);
-        let Some(bytes) = object::read(&*self.store, &path).await? else {
-            return object::put_new(&*self.store, &path, ours.encode()?).await;
+        let last = self.commits.ids().await?.pop();
+        let named = required(&self.commits, last).await?;
+        let named = named.and_then(|commit| commit.operators);
+        let path = match &named {
+            Some(name) => self.layout.state_file(name)?,
+            None => self.layout.operators(),
         };
-        let stored = OperatorsEntry::decode(&bytes).map_err(|e| damaged(&path, &e))?;
-        match stored.check(operators) {
-            Err(_) if self.offsets.ids().await?.is_empty() => {
-                object::put(&*self.store, &path, ours.encode()?).await
+        let seal_name = named.as_deref().unwrap_or(OPERATORS);
+        let bytes = match (object::read(&*self.store, &path).await?, last) {
+            (Some(bytes), _) => bytes,
+            (None, Some(_)) => return Err(missing(&path)),
+            (None, None) => {
+                let sealed = seal(OPERATORS, ours.encode()?);
+                match object::put_new(&*self.store, &path, sealed).await {
+                    // Another run that starts at the same time was faster.
+                    Err(taken) if taken.kind() == ErrorKind::Fenced => {
+                        let theirs = object::read(&*self.store, &path).await?;
+                        theirs.ok_or(taken)?
+                    }
+                    written => return written,
+                }
             }
-            checked => checked,
-        }
-    }
-}
-
-/// What micro-batch `id` changed, by the state file that its commit entry names.
-async fn read_state(durable: Arc<Durable>, id: BatchId) -> Result<Vec<OperatorChanges>> {
-    let commit = required(&durable.commits, Some(id)).await?;
-    let Some(name) = commit.and_then(|commit| commit.state) else {
-        return Ok(Vec::new());
-    };
-    let path = durable.layout.state_file(&name)?;
-    match object::read(&*durable.store, &path).await? {
-        Some(file) => state_file::decode(id, &file).map_err(|e| damaged(&path, &e)),
-        None => Err(missing(&path)),
+        };
+        let stored = unseal(seal_name, &bytes).and_then(OperatorsEntry::decode);
+        let stored = stored.map_err(|e| damaged(&path, &e))?;
+        let next = match last {
+            None => (stored != ours).then_some(ours),
+            Some(_) => stored.check(operators, evolve)?,
+        };
+        let name = match next {
+            None => named,
+            Some(next) => {
+                let name = Layout::operators_name(self.claim.number());
+                let path = self.layout.state_file(&name)?;
+                object::put(&*self.store, &path, seal(&name, next.encode()?)).await?;
+                Some(name)
+            }
+        };
+        *self.operators.lock() = name;
+        Ok(())
     }
 }
 
 /// An entry that must be there, when one is asked for.
-async fn required<T: LogEntry>(log: &NumberedLog<T>, id: Option<BatchId>) -> Result<Option<T>> {
+pub(crate) async fn required<T: LogEntry>(
+    log: &NumberedLog<T>,
+    id: Option<BatchId>,
+) -> Result<Option<T>> {
     let Some(id) = id else {
         return Ok(None);
     };
@@ -289,7 +363,10 @@ async fn required<T: LogEntry>(log: &NumberedLog<T>, id: Option<BatchId>) -> Res
     }
 }
 
-async fn read_metadata(store: &dyn ObjectStore, layout: &Layout) -> Result<Option<Metadata>> {
+pub(crate) async fn read_metadata(
+    store: &dyn ObjectStore,
+    layout: &Layout,
+) -> Result<Option<Metadata>> {
     let path = layout.metadata();
     match object::read(store, &path).await? {
         Some(bytes) => Metadata::decode(&bytes)
@@ -311,19 +388,11 @@ async fn begin(store: &dyn ObjectStore, layout: &Layout, id: QueryId) -> Result<
     }
 }
 
-/// A checkpoint that has logs but no identity lost a file.
-fn refuse_logs(layout: &Layout, offsets: &[BatchId], commits: &[BatchId]) -> Result<()> {
-    if offsets.is_empty() && commits.is_empty() {
-        return Ok(());
-    }
-    Err(missing(&layout.metadata()))
-}
-
-fn missing(path: &Path) -> Error {
+pub(crate) fn missing(path: &Path) -> Error {
     Error::corrupt(format!("checkpoint file `{path}` is missing")).with_hint(WAY_OUT)
 }
 
-fn damaged(path: &Path, why: &Error) -> Error {
+pub(crate) fn damaged(path: &Path, why: &Error) -> Error {
     why.clone()
         .context(format_args!("checkpoint file `{path}` is damaged"))
         .with_hint(WAY_OUT)

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use highwater_core::{
-    Error, OffsetRange, QueryId, Result, RunId, SinkCommit, Timestamp, Watermark,
+    BatchId, Error, OffsetRange, QueryId, Result, RunId, SinkCommit, Timestamp, Watermark,
+    stable_hash,
 };
 use highwater_storage::LogEntry;
 use highwater_storage::text::{decode_json, encode_json};
@@ -42,12 +43,37 @@ pub struct CommitEntry {
     /// The state file that counts, relative to the checkpoint's folder; `None` when no state changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
+    /// The snapshots that became whole since the last commit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub snapshots: Vec<SnapshotEntry>,
+    /// The file that describes the stateful operators, where it is not `operators`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operators: Option<String>,
     /// What the sink reported.
     #[serde(default)]
     pub sink: SinkCommit,
     /// True after the last micro-batch of `flushOnEnd`: no micro-batch may follow.
     #[serde(rename = "final", default, skip_serializing_if = "is_false")]
     pub is_final: bool,
+}
+
+/// A snapshot of consecutive parts of the state, all as of one micro-batch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotEntry {
+    /// The file, relative to the checkpoint's folder.
+    pub file: String,
+    /// The micro-batch that the parts are as of.
+    pub batch: BatchId,
+    /// The pass over the whole state that the parts belong to.
+    pub rotation: u64,
+    /// The first part in the file.
+    pub from: u32,
+    /// The part after the last one in the file.
+    pub to: u32,
+    /// So many parts are the whole state.
+    pub of: u32,
+    /// Records in the file.
+    pub records: u64,
 }
 
 fn is_false(flag: &bool) -> bool {
@@ -62,6 +88,20 @@ pub(crate) struct Metadata {
     pub(crate) version: Option<u32>,
     /// The query.
     pub(crate) id: QueryId,
+    /// The checksum of the other two, in hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) checksum: Option<MetadataChecksum>,
+}
+
+/// The checksum of the metadata: of `metadata`, the version and the identity, with spaces between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct MetadataChecksum(#[serde(with = "hex")] u64);
+
+impl MetadataChecksum {
+    fn of(version: u32, id: QueryId) -> Self {
+        Self(stable_hash(format!("metadata {version} {id}").as_bytes()))
+    }
 }
 
 /// Who runs the query since this claim was made.
@@ -112,8 +152,11 @@ impl LogEntry for RunClaim {
 
 impl Metadata {
     pub(crate) fn new(id: QueryId) -> Self {
-        let version = Some(VERSION);
-        Self { version, id }
+        Self {
+            version: Some(VERSION),
+            id,
+            checksum: Some(MetadataChecksum::of(VERSION, id)),
+        }
     }
 
     /// One JSON object, without the line `v1`, as in Spark.
@@ -126,7 +169,13 @@ impl Metadata {
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self> {
         let metadata: Self = serde_json::from_slice(bytes)
             .map_err(|e| Error::corrupt("it is no metadata of a checkpoint").with_source(e))?;
+        let told = metadata.checksum;
+        let whole = |version| told == Some(MetadataChecksum::of(version, metadata.id));
         match metadata.version {
+            version if told.is_some() && !version.is_some_and(whole) => {
+                Err(Error::corrupt("its checksum is wrong"))
+            }
+            Some(VERSION) if told.is_none() => Err(Error::corrupt("it has no checksum")),
             Some(VERSION) => Ok(metadata),
             Some(newer) => Err(Error::unsupported(format!(
                 "it has format version {newer}, and this Highwater reads version {VERSION}"
@@ -138,6 +187,24 @@ impl Metadata {
                         "Highwater cannot go on from a checkpoint of Spark: choose a new location",
                     ),
             ),
+        }
+    }
+}
+
+/// A number as 16 hexadecimal digits.
+mod hex {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
+
+    pub(super) fn serialize<S: Serializer>(number: &u64, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&format!("{number:016x}"))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+        let text = String::deserialize(from)?;
+        let number = u64::from_str_radix(&text, 16).map_err(D::Error::custom)?;
+        match format!("{number:016x}") == text {
+            true => Ok(number),
+            false => Err(D::Error::custom("not 16 hexadecimal digits")),
         }
     }
 }
@@ -202,8 +269,9 @@ mod tests {
             let entry = CommitEntry {
                 next_watermark: Watermark(21),
                 state,
+                operators: None,
                 sink: SinkCommit::rows(4),
-                is_final: false,
+                ..CommitEntry::default()
             };
             let bytes = entry.encode().expect("encoded");
             assert_eq!(std::str::from_utf8(&bytes).expect("text"), text);
@@ -211,6 +279,30 @@ mod tests {
         }
         let short = CommitEntry::decode(b"v1\n{\"nextBatchWatermarkMs\":0}").expect("decoded");
         assert_eq!(short, CommitEntry::default());
+    }
+
+    #[test]
+    fn a_commit_names_the_snapshots_that_became_whole() {
+        let snapshot = SnapshotEntry {
+            file: "state/2-1.1.snapshot".to_owned(),
+            batch: BatchId(2),
+            rotation: 5,
+            from: 1,
+            to: 3,
+            of: 4,
+            records: 70_000,
+        };
+        let entry = CommitEntry {
+            snapshots: vec![snapshot],
+            ..CommitEntry::default()
+        };
+        let bytes = entry.encode().expect("encoded");
+        assert_eq!(
+            std::str::from_utf8(&bytes).expect("text"),
+            "v1\n{\"nextBatchWatermarkMs\":0,\"snapshots\":[{\"file\":\"state/2-1.1.snapshot\",\"batch\":2,\
+             \"rotation\":5,\"from\":1,\"to\":3,\"of\":4,\"records\":70000}],\"sink\":{\"rows\":null}}"
+        );
+        assert_eq!(CommitEntry::decode(&bytes).expect("decoded"), entry);
     }
 
     #[test]
@@ -255,11 +347,19 @@ mod tests {
         let id = "c9a646d3-9c61-4cb7-bfcd-ee2522c8f633";
         let ours = Metadata::new(id.parse().expect("id"));
         let bytes = ours.encode().expect("encoded");
-        assert_eq!(
-            bytes,
-            format!("{{\"version\":1,\"id\":\"{id}\"}}").as_bytes()
-        );
+        let text = std::str::from_utf8(&bytes).expect("text");
+        let begins = format!("{{\"version\":1,\"id\":\"{id}\",\"checksum\":\"");
+        assert!(text.starts_with(&begins), "{text}");
         assert_eq!(Metadata::decode(&bytes).expect("decoded"), ours);
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            // A capital in a UUID is the same UUID.
+            match Metadata::decode(&flipped) {
+                Ok(same) => assert_eq!(same, ours, "bit {bit}"),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Corrupt, "bit {bit}"),
+            }
+        }
         for (text, kind) in [
             (format!("{{\"id\":\"{id}\"}}"), ErrorKind::Unsupported),
             (
@@ -267,6 +367,10 @@ mod tests {
                 ErrorKind::Unsupported,
             ),
             ("{\"version\":1}".to_owned(), ErrorKind::Corrupt),
+            (
+                format!("{{\"version\":1,\"id\":\"{id}\"}}"),
+                ErrorKind::Corrupt,
+            ),
             (format!("{{\"version\":1,\"id\":\"{id}"), ErrorKind::Corrupt),
             (String::new(), ErrorKind::Corrupt),
         ] {

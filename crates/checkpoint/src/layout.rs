@@ -3,6 +3,9 @@
 use highwater_core::{BatchId, Error, Result};
 use object_store::path::Path;
 
+/// What the name of a snapshot ends with.
+const SNAPSHOT: &str = ".snapshot";
+
 /// The folder of a checkpoint, and where each thing is in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
@@ -34,6 +37,12 @@ impl Layout {
         self.at("operators")
     }
 
+    /// The name of the file in which one run describes operators that are not those of `operators`, relative to the folder.
+    #[must_use]
+    pub fn operators_name(run: u64) -> String {
+        format!("operators-{run}")
+    }
+
     /// The folder of the claims of runs.
     #[must_use]
     pub fn runs(&self) -> Path {
@@ -62,6 +71,32 @@ impl Layout {
     #[must_use]
     pub fn state_name(batch: BatchId, run: u64) -> String {
         format!("state/{batch}-{run}")
+    }
+
+    /// The name of the snapshot of the parts from `part` on that a run takes after a micro-batch, relative to the folder.
+    #[must_use]
+    pub fn snapshot_name(batch: BatchId, run: u64, part: u32) -> String {
+        format!("{}.{part}{SNAPSHOT}", Self::state_name(batch, run))
+    }
+
+    /// The folder of state files and snapshots.
+    #[must_use]
+    pub fn states(&self) -> Path {
+        self.at("state")
+    }
+
+    /// The run that wrote the state file or snapshot of this name; `None` for the name of another file.
+    #[must_use]
+    pub fn run_of(name: &str) -> Option<u64> {
+        let name = name.strip_prefix("state/").unwrap_or(name);
+        let (batch, rest) = name.split_once('-')?;
+        batch.parse::<u64>().ok()?;
+        let Some(snapshot) = rest.strip_suffix(SNAPSHOT) else {
+            return rest.parse().ok();
+        };
+        let (run, part) = snapshot.split_once('.')?;
+        part.parse::<u32>().ok()?;
+        run.parse().ok()
     }
 
     /// The file that a commit entry names.
@@ -96,12 +131,29 @@ mod tests {
             (layout.commits(), "a b/ckpt/commits"),
             (layout.source("pumps"), "a b/ckpt/sources/pumps"),
             (layout.source("../x"), "a b/ckpt/sources/..%2Fx"),
+            (layout.states(), "a b/ckpt/state"),
             (
                 layout.state_file(&name).expect("path"),
                 "a b/ckpt/state/3-1",
             ),
         ] {
             assert_eq!(path.as_ref(), text);
+        }
+    }
+
+    #[test]
+    fn a_name_tells_its_run() {
+        for (name, run) in [
+            (Layout::state_name(BatchId(3), 12), Some(12)),
+            (Layout::snapshot_name(BatchId(3), 4, 9), Some(4)),
+            ("3-7".to_owned(), Some(7)),
+            ("3-7.0.snapshot".to_owned(), Some(7)),
+            ("3-7.snapshot".to_owned(), None),
+            ("3".to_owned(), None),
+            ("3-7.tmp".to_owned(), None),
+            ("x-7".to_owned(), None),
+        ] {
+            assert_eq!(Layout::run_of(&name), run, "{name}");
         }
     }
 

@@ -3,22 +3,41 @@
 //! Operators are told apart by name, state columns by position. Two columns fit when their types are
 //! the same and no null that may be stored meets a column without nulls; the names of columns do not
 //! count. Spark compares the schemas of state so, too.
+//!
+//! A query that asks for it may bring more value columns than the checkpoint has ([`evolution`]): then the
+//! columns of the checkpoint are looked up by name, and none of them may be gone.
 
-use arrow::datatypes::{DataType, Field, SchemaRef};
-use highwater_core::{Error, Result};
+mod column;
+mod evolution;
+
+use std::collections::BTreeSet;
+
+use arrow::datatypes::SchemaRef;
+use highwater_core::{Error, Pane, Result};
 use highwater_storage::LogEntry;
 use highwater_storage::text::{decode_json, encode_json};
 use serde::{Deserialize, Serialize};
+
+use self::column::{ColumnEntry, columns, first_misfit, schema};
+use self::evolution::evolved;
 
 /// What identifies a stateful operator in a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OperatorIdentity {
     /// Its name, unique in the query.
     pub name: String,
+    /// What Spark calls such an operator: `stateStoreSave`, `dedupe`. Empty where that is not known.
+    pub kind: String,
     /// The key columns of its state.
     pub keys: SchemaRef,
     /// The value columns of its state.
     pub values: SchemaRef,
+    /// What tells when a record is over; `None` where none ever is.
+    pub pane: Option<Pane>,
+    /// The names of the sources it reads, in order. Empty where they are not known.
+    pub sources: Vec<String>,
+    /// True where old records can be completed when a value column is added. It is of the query, and not stored.
+    pub takes_new_values: bool,
 }
 
 /// All stateful operators of a query.
@@ -30,17 +49,22 @@ pub(crate) struct OperatorsEntry {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct OperatorEntry {
     name: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    kind: String,
     keys: Vec<ColumnEntry>,
     values: Vec<ColumnEntry>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pane: Option<PaneEntry>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    sources: Vec<String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct ColumnEntry {
-    name: String,
-    /// The Arrow type as Arrow writes it: `Int64`, `Timestamp(µs)`.
-    #[serde(rename = "type")]
-    data_type: String,
-    nullable: bool,
+/// A record is over so many microseconds after the time in this column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PaneEntry {
+    column: usize,
+    add_us: i64,
 }
 
 impl LogEntry for OperatorsEntry {
@@ -55,44 +79,175 @@ impl LogEntry for OperatorsEntry {
 
 impl OperatorsEntry {
     pub(crate) fn new(operators: &[OperatorIdentity]) -> Self {
-        let operators = operators.iter().map(|operator| OperatorEntry {
-            name: operator.name.clone(),
-            keys: columns(&operator.keys),
-            values: columns(&operator.values),
-        });
         Self {
-            operators: operators.collect(),
+            operators: operators.iter().map(OperatorEntry::new).collect(),
         }
     }
 
+    /// The operators, in the order of the query that wrote them.
+    ///
+    /// # Errors
+    /// `Corrupt`, naming the column, when a type cannot be read.
+    pub(crate) fn identities(&self) -> Result<Vec<OperatorIdentity>> {
+        self.operators.iter().map(OperatorEntry::identity).collect()
+    }
+
     /// Refuses a query whose operators are not those of the checkpoint.
-    pub(crate) fn check(&self, query: &[OperatorIdentity]) -> Result<()> {
+    ///
+    /// With `evolve`, value columns may be added. What is to be written for this query, where that is more than
+    /// what is stored: the query has columns that are new, or says when records are over and the stored did not.
+    pub(crate) fn check(&self, query: &[OperatorIdentity], evolve: bool) -> Result<Option<Self>> {
+        if self.operators.is_empty() && !query.is_empty() {
+            return Err(was_stateless(&query[0].name));
+        }
+        let mut next = Vec::with_capacity(self.operators.len());
         for stored in &self.operators {
             match query.iter().find(|operator| operator.name == stored.name) {
-                Some(operator) => stored.check(operator)?,
+                Some(operator) => next.push(stored.check(operator, evolve)?),
                 None => return Err(unmatched(&stored.name, "in the checkpoint", "the query")),
             }
         }
         let known = |name: &str| self.operators.iter().any(|stored| stored.name == name);
-        match query.iter().find(|operator| !known(&operator.name)) {
-            Some(new) => Err(unmatched(&new.name, "in the query", "the checkpoint")),
-            None => Ok(()),
+        if let Some(new) = query.iter().find(|operator| !known(&operator.name)) {
+            return Err(unmatched(&new.name, "in the query", "the checkpoint"));
         }
+        self.check_sources(query)?;
+        let next = Self { operators: next };
+        Ok((next != *self).then_some(next))
+    }
+}
+
+impl OperatorsEntry {
+    /// Where two operators have taken each other's places, each would go on with the other's state.
+    ///
+    /// Sources that were added or are gone are told elsewhere, of the whole query.
+    fn check_sources(&self, query: &[OperatorIdentity]) -> Result<()> {
+        let before: BTreeSet<_> = self.operators.iter().flat_map(|o| &o.sources).collect();
+        let now: BTreeSet<_> = query.iter().flat_map(|o| &o.sources).collect();
+        if before != now {
+            return Ok(());
+        }
+        let read = |sources: &[String]| {
+            let names = sources.iter().map(|name| format!("`{name}`"));
+            names.collect::<Vec<_>>().join(", ")
+        };
+        for stored in &self.operators {
+            let same = |operator: &&OperatorIdentity| operator.name == stored.name;
+            let sources = query.iter().find(same).map(|operator| &operator.sources);
+            if let Some(sources) = sources.filter(|sources| **sources != stored.sources) {
+                let said = format!(
+                    "stateful operator `{}` reads {} in the checkpoint and {} in the query",
+                    stored.name,
+                    read(&stored.sources),
+                    read(sources)
+                );
+                return Err(not_matching(&stored.name, said));
+            }
+        }
+        Ok(())
     }
 }
 
 impl OperatorEntry {
-    fn check(&self, query: &OperatorIdentity) -> Result<()> {
-        let parts = [
-            (Part::Key, &self.keys, &query.keys),
-            (Part::Value, &self.values, &query.values),
-        ];
-        for (part, stored, now) in parts {
-            if let Some(misfit) = first_misfit(stored, now) {
-                return Err(misfit.error(&self.name, part));
+    fn new(operator: &OperatorIdentity) -> Self {
+        Self {
+            name: operator.name.clone(),
+            kind: operator.kind.clone(),
+            sources: operator.sources.clone(),
+            keys: columns(&operator.keys),
+            values: columns(&operator.values),
+            pane: operator
+                .pane
+                .map(|Pane { column, add_us }| PaneEntry { column, add_us }),
+        }
+    }
+
+    fn identity(&self) -> Result<OperatorIdentity> {
+        let pane = |PaneEntry { column, add_us }| Pane { column, add_us };
+        let read = |columns| schema(columns).map_err(|e| e.with_operator(&self.name));
+        Ok(OperatorIdentity {
+            name: self.name.clone(),
+            kind: self.kind.clone(),
+            sources: self.sources.clone(),
+            keys: read(&self.keys)?,
+            values: read(&self.values)?,
+            pane: self.pane.map(pane),
+            takes_new_values: false,
+        })
+    }
+
+    /// What is stored from now on.
+    fn check(&self, query: &OperatorIdentity, evolve: bool) -> Result<Self> {
+        self.check_kind(query)?;
+        if let Some(misfit) = first_misfit(&self.keys, &query.keys) {
+            return Err(misfit.error(&self.name, Part::Key));
+        }
+        self.check_pane(query)?;
+        let now = Self::new(query);
+        let mut next = Self {
+            kind: now.kind,
+            sources: now.sources,
+            pane: now.pane.or(self.pane),
+            ..self.clone()
+        };
+        let misfit = first_misfit(&self.values, &query.values);
+        match (misfit, evolve) {
+            (None, _) => {}
+            (Some(_), true) if query.takes_new_values => {
+                next.values = evolved(&self.name, &self.values, now.values)?;
+            }
+            (Some(misfit), _) => {
+                let error = misfit.error(&self.name, Part::Value);
+                let could = !evolve
+                    && query.takes_new_values
+                    && evolved(&self.name, &self.values, now.values).is_ok();
+                return Err(match could {
+                    true => error.with_hint(evolution::HINT),
+                    false => error,
+                });
             }
         }
-        Ok(())
+        Ok(next)
+    }
+
+    fn check_kind(&self, query: &OperatorIdentity) -> Result<()> {
+        if self.kind.is_empty() || query.kind.is_empty() || self.kind == query.kind {
+            return Ok(());
+        }
+        Err(not_matching(
+            &self.name,
+            format!(
+                "stateful operator `{}` is a `{}` in the checkpoint and a `{}` in the query",
+                self.name, self.kind, query.kind
+            ),
+        ))
+    }
+
+    /// Records say when they are over by a column; read otherwise, they would be of other windows.
+    fn check_pane(&self, query: &OperatorIdentity) -> Result<()> {
+        let (Some(stored), Some(now)) = (self.pane, query.pane) else {
+            return Ok(());
+        };
+        if (stored.column, stored.add_us) == (now.column, now.add_us) {
+            return Ok(());
+        }
+        let fields = query.keys.fields().iter().chain(query.values.fields());
+        let names: Vec<_> = fields.map(|field| field.name().as_str()).collect();
+        let column = |at: usize| names.get(at).copied().unwrap_or_default();
+        let shown = |at: usize, add_us: i64| match add_us {
+            0 => format!("at the time in `{}`", column(at)),
+            add => format!("{add} µs after the time in `{}`", column(at)),
+        };
+        Err(Error::invalid(format!(
+            "the state of operator `{}` does not fit the query: a record is over {} in the checkpoint and {} in the query",
+            self.name,
+            shown(stored.column, stored.add_us),
+            shown(now.column, now.add_us),
+        ))
+        .with_condition("STATE_STORE_KEY_SCHEMA_NOT_COMPATIBLE")
+        .with_operator(&self.name)
+        .with_column(column(now.column))
+        .with_hint(WAY_OUT))
     }
 }
 
@@ -102,217 +257,30 @@ enum Part {
     Value,
 }
 
-/// A column that differs: its number from 1, its name, and what it is on both sides.
-struct Misfit {
-    number: usize,
-    name: String,
-    stored: String,
-    now: String,
-}
-
-impl Misfit {
-    fn error(self, operator: &str, part: Part) -> Error {
-        let (part, condition) = match part {
-            Part::Key => ("key", "STATE_STORE_KEY_SCHEMA_NOT_COMPATIBLE"),
-            Part::Value => ("value", "STATE_STORE_VALUE_SCHEMA_NOT_COMPATIBLE"),
-        };
-        let Self {
-            number,
-            name,
-            stored,
-            now,
-        } = self;
-        Error::invalid(format!(
-            "the state of operator `{operator}` does not fit the query: {part} column {number}, `{name}`, \
-             is {stored} in the checkpoint and {now} in the query"
-        ))
-        .with_condition(condition)
-        .with_operator(operator)
-        .with_column(name)
-        .with_hint(WAY_OUT)
-    }
-}
-
 const WAY_OUT: &str =
     "start the query that made the checkpoint, or give this one a new checkpoint location";
 
 fn unmatched(operator: &str, here: &str, there: &str) -> Error {
+    let said = format!("stateful operator `{operator}` is {here}, but not in {there}");
+    not_matching(operator, said)
+}
+
+fn not_matching(operator: &str, said: String) -> Error {
+    Error::invalid(said)
+        .with_condition("STREAMING_STATEFUL_OPERATOR_NOT_MATCH_IN_STATE_METADATA")
+        .with_operator(operator)
+        .with_hint(WAY_OUT)
+}
+
+/// Micro-batches ran before there was anything to remember: what they should have left is missing (Spark).
+fn was_stateless(operator: &str) -> Error {
     Error::invalid(format!(
-        "stateful operator `{operator}` is {here}, but not in {there}"
+        "stateful operator `{operator}` is in the query, and the query of the checkpoint had no state"
     ))
-    .with_condition("STREAMING_STATEFUL_OPERATOR_NOT_MATCH_IN_STATE_METADATA")
+    .with_condition("STREAMING_STATEFUL_OPERATOR_MISSING_STATE_DIRECTORY")
     .with_operator(operator)
     .with_hint(WAY_OUT)
 }
 
-fn columns(schema: &SchemaRef) -> Vec<ColumnEntry> {
-    let column = |field: &Field| ColumnEntry {
-        name: field.name().clone(),
-        data_type: field.data_type().to_string(),
-        nullable: field.is_nullable(),
-    };
-    schema.fields().iter().map(|field| column(field)).collect()
-}
-
-fn first_misfit(stored: &[ColumnEntry], now: &SchemaRef) -> Option<Misfit> {
-    (0..stored.len().max(now.fields().len())).find_map(|i| {
-        let (stored, now) = (stored.get(i), now.fields().get(i));
-        let fits = matches!((stored, now), (Some(stored), Some(now)) if fits(stored, now));
-        let name = match (stored, now) {
-            (_, Some(now)) => now.name(),
-            (Some(stored), None) => &stored.name,
-            (None, None) => "",
-        };
-        (!fits).then(|| Misfit {
-            number: i + 1,
-            name: name.to_owned(),
-            stored: stored.map_or("missing".into(), |c| shown(&c.data_type, c.nullable)),
-            now: now.map_or("missing".into(), |f| {
-                shown(&f.data_type().to_string(), f.is_nullable())
-            }),
-        })
-    })
-}
-
-fn fits(stored: &ColumnEntry, now: &Field) -> bool {
-    let same_type = stored.data_type == now.data_type().to_string()
-        || stored
-            .data_type
-            .parse::<DataType>()
-            .is_ok_and(|stored| stored.equals_datatype(now.data_type()));
-    same_type && (now.is_nullable() || !stored.nullable)
-}
-
-fn shown(data_type: &str, nullable: bool) -> String {
-    let nulls = if nullable { "" } else { " NOT NULL" };
-    format!("{data_type}{nulls}")
-}
-
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use arrow::datatypes::{Schema, TimeUnit};
-
-    use super::*;
-
-    fn operator(
-        name: &str,
-        keys: &[(&str, DataType)],
-        values: &[(&str, DataType)],
-    ) -> OperatorIdentity {
-        let schema = |columns: &[(&str, DataType)]| {
-            let field = |(name, t): &(&str, DataType)| Field::new(*name, t.clone(), true);
-            Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()))
-        };
-        OperatorIdentity {
-            name: name.into(),
-            keys: schema(keys),
-            values: schema(values),
-        }
-    }
-
-    fn query() -> Vec<OperatorIdentity> {
-        let utc = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
-        let list = DataType::new_list(DataType::Decimal128(10, 2), true);
-        let pair = DataType::Struct(vec![Field::new("a b", DataType::Utf8View, false)].into());
-        vec![
-            operator(
-                "aggregate",
-                &[("pump", DataType::Utf8View), ("at", utc)],
-                &[("n", DataType::Int64)],
-            ),
-            operator("aggregate_2", &[], &[("all", list), ("pair", pair)]),
-        ]
-    }
-
-    #[test]
-    fn the_same_query_fits() {
-        let bytes = OperatorsEntry::new(&query()).encode().expect("encoded");
-        let stored = OperatorsEntry::decode(&bytes).expect("decoded");
-        stored.check(&query()).expect("fits");
-        let mut other = query();
-        other.reverse();
-        other[1].keys = Arc::clone(
-            &operator(
-                "",
-                &[
-                    ("renamed", DataType::Utf8View),
-                    ("t", other[1].keys.field(1).data_type().clone()),
-                ],
-                &[],
-            )
-            .keys,
-        );
-        stored
-            .check(&other)
-            .expect("order of operators and names of columns do not count");
-        OperatorsEntry::new(&[]).check(&[]).expect("no operator");
-    }
-
-    #[test]
-    fn another_query_is_told_what_differs() {
-        let int = || ("n", DataType::Int64);
-        let key = || ("pump", DataType::Utf8View);
-        let stored = OperatorsEntry::new(&[operator("agg", &[key()], &[int()])]);
-        for (query, column, message) in [
-            (
-                vec![operator("agg", &[("id", DataType::Int32)], &[int()])],
-                Some("id"),
-                "key column 1, `id`, is Utf8View in the checkpoint and Int32 in the query",
-            ),
-            (
-                vec![operator("agg", &[key()], &[("avg", DataType::Float64)])],
-                Some("avg"),
-                "value column 1, `avg`, is Int64 in the checkpoint and Float64 in the query",
-            ),
-            (
-                vec![operator(
-                    "agg",
-                    &[key()],
-                    &[int(), ("max", DataType::Int32)],
-                )],
-                Some("max"),
-                "value column 2, `max`, is missing in the checkpoint and Int32 in the query",
-            ),
-            (
-                vec![operator("agg", &[], &[int()])],
-                Some("pump"),
-                "key column 1, `pump`, is Utf8View in the checkpoint and missing in the query",
-            ),
-            (
-                vec![],
-                None,
-                "stateful operator `agg` is in the checkpoint, but not in the query",
-            ),
-            (
-                vec![
-                    operator("agg", &[key()], &[int()]),
-                    operator("dedup", &[], &[]),
-                ],
-                None,
-                "stateful operator `dedup` is in the query, but not in the checkpoint",
-            ),
-        ] {
-            let error = stored.check(&query).expect_err(message);
-            assert!(error.message().ends_with(message), "{error}");
-            assert_eq!(error.column(), column);
-            assert!(error.operator().is_some() && error.hint().is_some());
-        }
-    }
-
-    #[test]
-    fn nulls_that_are_stored_need_a_column_with_nulls() {
-        let mut strict = operator("agg", &[], &[]);
-        strict.keys = Arc::new(Schema::new(vec![Field::new("k", DataType::Int64, false)]));
-        let loose = operator("agg", &[("k", DataType::Int64)], &[]);
-        OperatorsEntry::new(std::slice::from_ref(&strict))
-            .check(std::slice::from_ref(&loose))
-            .expect("fits");
-        let error = OperatorsEntry::new(&[loose])
-            .check(&[strict])
-            .expect_err("no");
-        let message = "is Int64 in the checkpoint and Int64 NOT NULL in the query";
-        assert!(error.message().ends_with(message), "{error}");
-    }
-}
+mod tests;

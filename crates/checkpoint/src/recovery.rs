@@ -54,10 +54,10 @@ pub fn resume(last_offsets: Option<BatchId>, last_commit: Option<BatchId>) -> Re
         (Some(batch), done) if done == Some(batch) => Ok(Resume::After { batch }),
         (Some(batch), done) if done == batch.previous() => Ok(Resume::Rerun { batch }),
         (None, Some(done)) => Err(contradiction(&format!(
-            "`commits/{done}` is there, but `offsets` is empty"
+            "`commits/{done}` is there, but `offsets/{done}` is not: `offsets` is empty"
         ))),
         (Some(intended), Some(done)) if done > intended => Err(contradiction(&format!(
-            "`commits/{done}` is there, but the last entry of `offsets` is {intended}"
+            "`commits/{done}` is there, but `offsets/{done}` is not: the last entry is {intended}"
         ))),
         (Some(intended), _) => Err(contradiction(&format!(
             "`offsets/{intended}` is there, but `commits/{}` is not",

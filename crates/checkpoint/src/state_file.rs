@@ -1,10 +1,12 @@
-//! The file with what one micro-batch changed in the state of all operators.
+//! The file with what one micro-batch changed in the state of all operators, and the snapshot with parts of it.
 //!
 //! ```text
-//!  frame      "HWST"  version: u32  length of body: u64  checksum of body: u64
+//!  frame      "HWST" or "HWSN"  version: u32  length of body: u64  checksum of body: u64
 //!  body       micro-batch: u64  entries: u32
-//!  entry      length: u32  name (UTF-8)  length: u64  Arrow IPC stream, its buffers lz4
+//!  entry      length: u32  name (UTF-8)  length: u64  Arrow IPC stream, its buffers lz4 or zstd
 //! ```
+//!
+//! A snapshot is `HWSN` and zstd: it is written once for many changes, beside the loop, and read only by a restart.
 //!
 //! An entry has records of one operator under one schema. What operators note in the metadata of their schemas,
 //! such as up to when they forget, is kept; so is a batch that has no rows and only such a note.
@@ -30,7 +32,38 @@ pub struct OperatorChanges {
     pub records: Vec<RecordBatch>,
 }
 
-const MAGIC: &[u8; 4] = b"HWST";
+/// What a file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// What a micro-batch changed.
+    Changes,
+    /// Parts of the state as a micro-batch left it.
+    Snapshot,
+}
+
+impl Kind {
+    fn magic(self) -> &'static [u8; 4] {
+        match self {
+            Self::Changes => b"HWST",
+            Self::Snapshot => b"HWSN",
+        }
+    }
+
+    fn compression(self) -> CompressionType {
+        match self {
+            Self::Changes => CompressionType::LZ4_FRAME,
+            Self::Snapshot => CompressionType::ZSTD,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Changes => "state file",
+            Self::Snapshot => "snapshot",
+        }
+    }
+}
+
 const VERSION: u32 = 1;
 /// The bytes of the frame before the body.
 const HEADER: usize = 24;
@@ -40,6 +73,25 @@ const HEADER: usize = 24;
 /// # Errors
 /// `Internal` when the records of an operator do not have the same columns.
 pub fn encode(batch: BatchId, changes: &[OperatorChanges]) -> Result<Option<Vec<u8>>> {
+    let entries = entries(changes);
+    if entries.is_empty() {
+        return Ok(None);
+    }
+    framed(Kind::Changes, batch, entries).map(Some)
+}
+
+/// The bytes of a snapshot of these records as of `batch`; there may be none.
+///
+/// # Errors
+/// `Internal` when the records of an operator do not have the same columns.
+pub fn encode_snapshot(batch: BatchId, parts: &[OperatorChanges]) -> Result<Vec<u8>> {
+    framed(Kind::Snapshot, batch, entries(parts))
+}
+
+/// Records of an operator that stand together and have one schema.
+type Entry<'a> = (&'a OperatorChanges, Vec<&'a RecordBatch>);
+
+fn entries(changes: &[OperatorChanges]) -> Vec<Entry<'_>> {
     let mut entries = Vec::new();
     for change in changes {
         let told: Vec<_> = change.records.iter().filter(|r| tells(r)).collect();
@@ -47,23 +99,24 @@ pub fn encode(batch: BatchId, changes: &[OperatorChanges]) -> Result<Option<Vec<
         let alike = told.chunk_by(same).map(<[_]>::to_vec);
         entries.extend(alike.map(|records| (change, records)));
     }
-    if entries.is_empty() {
-        return Ok(None);
-    }
+    entries
+}
+
+fn framed(kind: Kind, batch: BatchId, entries: Vec<Entry<'_>>) -> Result<Vec<u8>> {
     let mut file = vec![0; HEADER];
     file.extend_from_slice(&batch.0.to_le_bytes());
     file.extend_from_slice(&length32(entries.len())?.to_le_bytes());
     for (change, records) in entries {
-        encode_entry(change, &records, &mut file)
+        encode_entry(kind, change, &records, &mut file)
             .map_err(|e| e.context("writing state").with_operator(&change.operator))?;
     }
     let body = &file[HEADER..];
     let (length, checksum) = (body.len() as u64, stable_hash(body));
-    file[..4].copy_from_slice(MAGIC);
+    file[..4].copy_from_slice(kind.magic());
     file[4..8].copy_from_slice(&VERSION.to_le_bytes());
     file[8..16].copy_from_slice(&length.to_le_bytes());
     file[16..24].copy_from_slice(&checksum.to_le_bytes());
-    Ok(Some(file))
+    Ok(file)
 }
 
 /// What the state file of `batch` holds.
@@ -71,11 +124,15 @@ pub fn encode(batch: BatchId, changes: &[OperatorChanges]) -> Result<Option<Vec<
 /// # Errors
 /// `Corrupt` when the file is damaged, of another version, or of another micro-batch.
 pub fn decode(batch: BatchId, file: &[u8]) -> Result<Vec<OperatorChanges>> {
-    let mut rest = Rest(check_frame(file)?);
-    let found = BatchId(rest.u64()?);
-    if found != batch {
-        return Err(Error::corrupt(format!("it is of micro-batch {found}")));
-    }
+    decode_as(Kind::Changes, batch, file)
+}
+
+/// What the file of this kind, of or as of `batch`, holds.
+///
+/// # Errors
+/// `Corrupt` when the file is damaged, of another kind or version, or of another micro-batch.
+pub fn decode_as(kind: Kind, batch: BatchId, file: &[u8]) -> Result<Vec<OperatorChanges>> {
+    let mut rest = check(kind, batch, file)?;
     let count = rest.u32()?;
     let changes = (0..count)
         .map(|_| decode_entry(&mut rest))
@@ -86,6 +143,24 @@ pub fn decode(batch: BatchId, file: &[u8]) -> Result<Vec<OperatorChanges>> {
     }
 }
 
+/// Finds damage without decoding the records.
+///
+/// # Errors
+/// `Corrupt` when the file is damaged, of another kind or version, or not as of `batch`.
+pub(crate) fn check_snapshot(batch: BatchId, file: &[u8]) -> Result<()> {
+    check(Kind::Snapshot, batch, file).map(|_| ())
+}
+
+/// The body of a file, after the number of its micro-batch.
+fn check(kind: Kind, batch: BatchId, file: &[u8]) -> Result<Rest<'_>> {
+    let mut rest = Rest(check_frame(kind, file)?);
+    let found = BatchId(rest.u64()?);
+    if found != batch {
+        return Err(Error::corrupt(format!("it is of micro-batch {found}")));
+    }
+    Ok(rest)
+}
+
 /// True when there is something in the records, be it only a note of the operator.
 fn tells(records: &RecordBatch) -> bool {
     records.num_rows() > 0 || !records.schema_ref().metadata().is_empty()
@@ -93,6 +168,7 @@ fn tells(records: &RecordBatch) -> bool {
 
 /// `records` are those of the operator's that stand together and have one schema.
 fn encode_entry(
+    kind: Kind,
     changes: &OperatorChanges,
     records: &[&RecordBatch],
     file: &mut Vec<u8>,
@@ -105,7 +181,7 @@ fn encode_entry(
         return Err(Error::internal("an operator without records"));
     };
     let options = IpcWriteOptions::default()
-        .try_with_compression(Some(CompressionType::LZ4_FRAME))
+        .try_with_compression(Some(kind.compression()))
         .map_err(unwritable)?;
     let mut writer = StreamWriter::try_new_with_options(&mut *file, first.schema_ref(), options)
         .map_err(unwritable)?;
@@ -140,10 +216,10 @@ fn decode_entry(rest: &mut Rest<'_>) -> Result<OperatorChanges> {
 }
 
 /// The body of a file whose frame is in order.
-fn check_frame(file: &[u8]) -> Result<&[u8]> {
+fn check_frame(kind: Kind, file: &[u8]) -> Result<&[u8]> {
     let mut rest = Rest(file);
-    if rest.take(4)? != MAGIC {
-        return Err(Error::corrupt("it is no state file"));
+    if rest.take(4)? != kind.magic() {
+        return Err(Error::corrupt(format!("it is no {}", kind.name())));
     }
     let version = rest.u32()?;
     if version != VERSION {
@@ -378,6 +454,30 @@ mod tests {
             (error.kind(), error.operator()),
             (ErrorKind::Internal, Some("aggregate"))
         );
+    }
+
+    #[test]
+    fn a_snapshot_is_read_as_one_and_every_damage_is_found() {
+        let whole = encode_snapshot(BatchId(7), &changes()).expect("encoded");
+        assert!(whole.starts_with(b"HWSN\x01\0\0\0"));
+        let found = decode_as(Kind::Snapshot, BatchId(7), &whole);
+        assert_eq!(found.expect("decoded"), changes());
+        let error = decode(BatchId(7), &whole).expect_err("no changes");
+        assert_eq!(error.message(), "it is no state file");
+        let error = check_snapshot(BatchId(7), &file()).expect_err("no snapshot");
+        assert_eq!(error.message(), "it is no snapshot");
+        let error = check_snapshot(BatchId(6), &whole).expect_err("another");
+        assert_eq!(error.message(), "it is of micro-batch 7");
+        for at in 0..whole.len() {
+            let mut changed = whole.clone();
+            changed[at] ^= 0x04;
+            let error = check_snapshot(BatchId(7), &changed).expect_err("changed");
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "changed at {at}");
+            check_snapshot(BatchId(7), &whole[..at]).expect_err("cut");
+        }
+        let empty = encode_snapshot(BatchId(1), &[]).expect("encoded");
+        let found = decode_as(Kind::Snapshot, BatchId(1), &empty);
+        assert_eq!(found.expect("decoded"), []);
     }
 
     #[test]

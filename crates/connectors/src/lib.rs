@@ -2,7 +2,7 @@
 //!
 //! | folder | source | sink |
 //! |---|---|---|
-//! | [`mod@file`] | `csv`, `json`, `parquet`, `text` | – |
+//! | [`mod@file`] | `csv`, `json`, `parquet`, `text` | the same |
 //! | [`rate`] | `rate`, `rate-micro-batch` | – |
 //! | [`socket`] | `socket` | – |
 //! | [`memory`] | rows that a test or a program adds | `memory`: a table that SQL can ask |
@@ -47,6 +47,10 @@ pub fn source_providers() -> Vec<Arc<dyn SourceProvider>> {
 #[must_use]
 pub fn sink_providers() -> Vec<Arc<dyn SinkProvider>> {
     vec![
+        Arc::new(file::CsvSinkProvider),
+        Arc::new(file::JsonSinkProvider),
+        Arc::new(file::ParquetSinkProvider),
+        Arc::new(file::TextSinkProvider),
         Arc::new(memory::MemoryProvider),
         Arc::new(console::ConsoleProvider),
         Arc::new(noop::NoopProvider),

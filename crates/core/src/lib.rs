@@ -23,6 +23,7 @@ pub mod interval;
 pub mod offset;
 pub mod options;
 pub mod output_mode;
+pub mod records;
 pub mod schema;
 pub mod sink;
 pub mod source;
@@ -39,6 +40,7 @@ pub use interval::{Interval, IntoInterval};
 pub use offset::{Offset, OffsetRange};
 pub use options::{OptionValue, Options};
 pub use output_mode::OutputMode;
+pub use records::Pane;
 pub use schema::{IntoSchema, parse_data_type, parse_schema};
 pub use sink::{BatchOutput, Guarantee, Sink, SinkCommit, SinkProvider, SinkRun, SinkSpec};
 pub use source::{

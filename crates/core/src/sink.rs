@@ -161,6 +161,9 @@ pub struct SinkSpec {
     pub clock: Arc<dyn Clock>,
     /// The user's DataFusion session: object stores, settings.
     pub session: Arc<SessionState>,
+    /// What is acknowledged must outlive the loss of power, not only the death of the process: the query's option
+    /// `durability` is `fsync`.
+    pub durable: bool,
 }
 
 impl SinkSpec {
@@ -182,6 +185,7 @@ impl SinkSpec {
             options: Options::new(),
             clock,
             session,
+            durable: false,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The contract of a source: where rows come from.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -58,6 +59,13 @@ pub trait Source: Debug + Send + Sync {
     /// `Corrupt` when what an earlier run kept cannot be read.
     async fn for_query(&self, _context: SourceContext) -> Result<Option<Arc<dyn Source>>> {
         Ok(None)
+    }
+
+    /// Figures of the micro-batch that read `range`, for its progress: files that were left out, and the like.
+    ///
+    /// It is asked once the micro-batch is committed.
+    fn metrics(&self, _range: &OffsetRange) -> BTreeMap<String, String> {
+        BTreeMap::new()
     }
 
     /// Everything up to `end` is committed and may be forgotten.

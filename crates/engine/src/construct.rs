@@ -82,8 +82,14 @@ impl Run {
     async fn take_goal(&mut self) -> Result<()> {
         let waiters = self.query.calls().take();
         if !waiters.is_empty() {
-            let targets = self.inputs.everything(&self.position.ends).await?;
-            self.goal = Some(Goal { targets, waiters });
+            match self.inputs.everything(&self.position.ends).await {
+                Ok(targets) => self.goal = Some(Goal { targets, waiters }),
+                Err(error) => {
+                    // A run that begins anew still owes them an answer.
+                    self.query.calls().give_back(waiters);
+                    return Err(error);
+                }
+            }
         }
         Ok(())
     }

@@ -42,13 +42,14 @@ pub mod watermarks;
 mod tests;
 
 pub use clock::SystemClock;
+pub use highwater_checkpoint::SnapshotPolicy;
 pub use late::LateTarget;
 pub use listener::{
     ListenerId, QueryEvent, QueryEvents, QueryIdleEvent, QueryProgressEvent, QueryStartedEvent,
     QueryTerminatedEvent, StreamingQueryListener,
 };
 pub use manager::{CheckpointLocation, QuerySettings, StartRequest, StreamingQueryManager};
-pub use options::QueryOptions;
+pub use options::{Durability, QueryOptions};
 pub use progress::{
     DurationProgress, EventTimeProgress, SinkProgress, SourceProgress, StateOperatorProgress,
     StreamingQueryProgress, WatermarkProgress,

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::{AbortRegistration, Abortable};
-use highwater_core::Error;
+use highwater_checkpoint::Checkpoint;
+use highwater_core::{Error, ErrorKind};
 
 use crate::failure::{Ending, in_query, panicked};
 use crate::manager::Shared;
 use crate::query::StreamingQuery;
 use crate::run::Run;
+use crate::start::{NEW_BEGINNINGS, anew, owns_although, reason};
 
 /// Drives `run` to its end. Aborting drops it where it waits, as a crash would.
 pub(crate) async fn live(
@@ -24,20 +26,52 @@ pub(crate) async fn live(
         query,
         ending: None,
     };
-    let driven = Abortable::new(Box::pin(drive(run)), registration).await;
+    let manager = Arc::clone(&end.manager);
+    let driven = Abortable::new(Box::pin(drive(&manager, run)), registration).await;
     end.ending = Some(driven.unwrap_or(Ending::Stopped));
 }
 
-async fn drive(mut run: Run) -> Ending {
-    let ran = AssertUnwindSafe(run.run()).catch_unwind().await;
-    let error = match ran {
-        Ok(Ok(())) if run.query.calls().is_stopped() => return Ending::Stopped,
-        Ok(Ok(())) => return Ending::Finished,
-        Ok(Err(error)) => error,
-        Err(payload) => panicked(payload.as_ref()),
-    };
+async fn drive(manager: &Arc<Shared>, mut run: Run) -> Ending {
+    let mut beginnings = 0;
+    loop {
+        let ran = AssertUnwindSafe(run.run()).catch_unwind().await;
+        run.upkeep.close().await;
+        let error = match ran {
+            Ok(Ok(())) if run.query.calls().is_stopped() => return Ending::Stopped,
+            Ok(Ok(())) => return Ending::Finished,
+            Ok(Err(error)) => error,
+            Err(payload) => panicked(payload.as_ref()),
+        };
+        if beginnings < NEW_BEGINNINGS && owns_although(&error, &run.checkpoint).await {
+            beginnings += 1;
+            tracing::info!(%error, "an older run was in the way: the run begins anew");
+            let begun = AssertUnwindSafe(Box::pin(anew(manager, &mut run))).catch_unwind();
+            let error = match begun.await {
+                Ok(Ok(again)) => {
+                    run = again;
+                    continue;
+                }
+                Ok(Err(error)) => error,
+                Err(payload) => panicked(payload.as_ref()),
+            };
+            return failed(error, &run);
+        }
+        let error = reason(error, &run.checkpoint).await;
+        return failed(by_owner(error, &run.checkpoint).await, &run);
+    }
+}
+
+fn failed(error: Error, run: &Run) -> Ending {
     let context = run.query.context();
     Ending::Failed(in_query(error, context, run.in_flight.as_deref()))
+}
+
+/// Who has taken over says more than that a file of his is in the way.
+async fn by_owner(error: Error, checkpoint: &Checkpoint) -> Error {
+    if error.kind() != ErrorKind::Fenced {
+        return error;
+    }
+    checkpoint.check_claim().await.err().unwrap_or(error)
 }
 
 /// Tells that the query has ended, also when its task is dropped with its runtime.

@@ -139,6 +139,14 @@ impl Calls {
             .map_or_else(Vec::new, std::mem::take)
     }
 
+    /// Those who were taken have asked again.
+    pub(crate) fn give_back(&self, given: Vec<Waiter>) {
+        if let Some(waiters) = self.waiters.lock().as_mut() {
+            waiters.extend(given);
+            self.asked.store(true, Ordering::Release);
+        }
+    }
+
     /// The run has ended: drops those who wait, and lets nobody wait any more.
     pub(crate) fn close(&self) {
         self.waiters.lock().take();

@@ -8,6 +8,7 @@ use std::time::Duration;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use futures::FutureExt;
+use highwater_checkpoint::SnapshotPolicy;
 use highwater_core::{
     Clock, Error, IntoInterval, OutputMode, QueryId, Result, RunId, Sink, Trigger,
 };
@@ -83,8 +84,10 @@ pub struct QuerySettings {
     pub watermark_policy: WatermarkPolicy,
     /// The pause after wake-ups of a source that brought nothing.
     pub polling: Duration,
-    /// So many committed micro-batches stay in the checkpoint at least; today all of them do.
+    /// So many committed micro-batches can be restored from the checkpoint at least.
     pub min_batches_to_retain: u64,
+    /// When parts of the state are written as snapshots.
+    pub snapshots: SnapshotPolicy,
     /// So many progresses are kept in memory.
     pub recent_progress: usize,
     /// A query that is started while a run of it is active stops that run; else it is refused.
@@ -98,6 +101,7 @@ impl Default for QuerySettings {
             watermark_policy: WatermarkPolicy::Min,
             polling: Duration::from_millis(10),
             min_batches_to_retain: 100,
+            snapshots: SnapshotPolicy::default(),
             recent_progress: 100,
             stop_active_run_on_restart: true,
         }

@@ -1,12 +1,14 @@
 //! What a query may be told beyond Spark: all of it is off by default, and then no row differs from Spark's.
 
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_core::{Error, Result, Trigger};
 
 use crate::late::LateTarget;
-use crate::manager::StartRequest;
+use crate::manager::{CheckpointLocation, StartRequest};
 
 /// The options of a query that Spark does not have.
 #[derive(Clone, Debug, Default)]
@@ -19,8 +21,44 @@ pub struct QueryOptions {
     /// `maxEventTimeSkew`: an event time more than so long after the batch time is a mistake: the row goes to the late
     /// rows where those are wanted, else it fails the micro-batch.
     pub max_event_time_skew: Option<Duration>,
+    /// `durability`: what the checkpoint, and the files of a file sink, outlive.
+    pub durability: Durability,
+    /// `allowStateEvolution`: aggregate functions that the checkpoint does not know may be added; they begin empty.
+    pub allow_state_evolution: bool,
     /// `late_rows_to`: where rows go that came too late; without it they are only counted.
     pub late_rows: Option<Arc<dyn LateTarget>>,
+}
+
+/// What a write outlives once it is acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Durability {
+    /// The death of the process: the operating system has the bytes.
+    #[default]
+    Process,
+    /// The loss of power: the disk has the bytes.
+    Fsync,
+}
+
+impl FromStr for Durability {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "process" => Ok(Self::Process),
+            "fsync" => Ok(Self::Fsync),
+            _ => Err(Error::invalid("it must be one of process, fsync")),
+        }
+    }
+}
+
+impl fmt::Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Process => "process",
+            Self::Fsync => "fsync",
+        })
+    }
 }
 
 impl QueryOptions {
@@ -43,8 +81,25 @@ pub(crate) fn check(request: &StartRequest, has_watermark: bool) -> Result<()> {
         idle_timeout,
         flush_on_end,
         max_event_time_skew,
+        durability,
+        allow_state_evolution,
         late_rows: _,
     } = &request.options;
+    let temporary = matches!(request.checkpoint, CheckpointLocation::Temporary);
+    if *durability == Durability::Fsync && temporary {
+        return Err(Error::invalid(
+            "`durability` is about the checkpoint, and the query has none that lasts",
+        )
+        .with_option("durability")
+        .with_hint("call `checkpoint_location(…)`, or leave the option out"));
+    }
+    if *allow_state_evolution && temporary {
+        return Err(Error::invalid(
+            "`allowStateEvolution` is about the state in a checkpoint, and the query has none",
+        )
+        .with_option("allowStateEvolution")
+        .with_hint("give it a checkpoint location, or leave the option out"));
+    }
     if idle_timeout.is_some_and(|length| length.is_zero()) {
         return Err(
             Error::invalid("`idleTimeout` is 0: every input would be idle at once")

@@ -1,12 +1,16 @@
 //! Where a run stands before its first micro-batch: at the beginning, or where the checkpoint says.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use highwater_checkpoint::{Checkpoint, Recovery, Resume};
+use highwater_checkpoint::{
+    Checkpoint, OperatorChanges, Recovery, Restored, Resume, StateParts, Upkeep,
+};
 use highwater_core::{BatchId, Error, MicroBatch, Result, Timestamp, Watermark};
-use highwater_plan::IncrementalPlan;
+use highwater_plan::{IncrementalPlan, Part, StatefulOperator};
 
 use crate::construct::{Inputs, Position, after_the_flush};
+use crate::manager::QuerySettings;
 use crate::watermarks::InForce;
 
 /// Where a run stands.
@@ -59,7 +63,7 @@ impl Standing {
         Ok(())
     }
 
-    /// Puts the state back that the last micro-batch left.
+    /// Puts the state back that the last micro-batch left; from there on the checkpoint is kept up.
     ///
     /// # Errors
     /// `Corrupt` when the state cannot be read, or is of an operator that the plan lacks.
@@ -67,20 +71,57 @@ impl Standing {
         &self,
         checkpoint: &Checkpoint,
         plan: &IncrementalPlan,
-    ) -> Result<()> {
-        let Some(done) = self.last_done else {
-            return Ok(());
-        };
+        settings: &QuerySettings,
+    ) -> Result<Upkeep> {
         let operators = plan.operators();
-        let mut apply = |name: &str, records| {
-            let operator = operators.iter().find(|operator| operator.name() == name);
-            let operator = operator.ok_or_else(|| {
-                Error::corrupt("the checkpoint has state of an operator that the query lacks")
-                    .with_operator(name)
-            })?;
-            operator.restore(&records)
+        let done = self.last_done.filter(|_| !operators.is_empty());
+        let restored = match done {
+            Some(done) => restored(checkpoint, operators, done).await?,
+            None => Restored::default(),
         };
-        checkpoint.restore_state(done, &mut apply).await
+        let retain = settings.min_batches_to_retain;
+        let mut upkeep = Upkeep::new(checkpoint, restored, settings.snapshots, retain);
+        if let Some(done) = done {
+            upkeep.catch_up(done, &Operators(operators)).await?;
+        }
+        Ok(upkeep)
+    }
+}
+
+async fn restored(
+    checkpoint: &Checkpoint,
+    operators: &[Arc<dyn StatefulOperator>],
+    done: BatchId,
+) -> Result<Restored> {
+    let mut apply = |name: &str, records| {
+        let operator = operators.iter().find(|operator| operator.name() == name);
+        let operator = operator.ok_or_else(|| {
+            Error::corrupt("the checkpoint has state of an operator that the query lacks")
+                .with_operator(name)
+        })?;
+        operator.restore(&records)
+    };
+    checkpoint.restore(done, &mut apply).await
+}
+
+/// The stateful operators of the plan, for snapshots of their state.
+pub(crate) struct Operators<'a>(pub(crate) &'a [Arc<dyn StatefulOperator>]);
+
+impl StateParts for Operators<'_> {
+    fn sizes(&self) -> Vec<u64> {
+        let operators = self.0.iter();
+        operators
+            .map(|operator| operator.metrics().rows_total)
+            .collect()
+    }
+
+    fn part(&self, operator: usize, number: u32, of: u32) -> Result<OperatorChanges> {
+        let operator = self.0.get(operator);
+        let operator = operator.ok_or_else(|| Error::internal("a part of no operator"))?;
+        Ok(OperatorChanges {
+            operator: operator.name().to_owned(),
+            records: operator.part(Part { number, of })?,
+        })
     }
 }
 

@@ -128,6 +128,7 @@ impl Run {
                 .plan
                 .operators()
                 .iter()
+                .filter(|o| o.shows())
                 .map(|o| state_progress(o.kind(), o.metrics(), &durations))
                 .collect(),
             durations,
@@ -190,7 +191,7 @@ impl Run {
                 num_input_rows: rows,
                 input_rows_per_second: rates.input(rows),
                 processed_rows_per_second: rates.processed(rows),
-                metrics: BTreeMap::new(),
+                metrics: input.source.metrics(range),
             }
         });
         sources.collect()

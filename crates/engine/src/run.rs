@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
-use highwater_checkpoint::Checkpoint;
+use highwater_checkpoint::{Checkpoint, Upkeep};
 use highwater_core::{BatchId, MicroBatch, Result, Sink};
 use highwater_plan::IncrementalPlan;
 
 use crate::construct::{Goal, Inputs, Position};
 use crate::late::LateSink;
+use crate::manager::StartRequest;
 use crate::query::QueryCore;
 use crate::report::{Laps, Reporter};
 use crate::steps::Rules;
@@ -17,6 +18,8 @@ use crate::watermarks::Watermarks;
 
 /// One run of a query.
 pub(crate) struct Run {
+    /// What was asked for: a run that an older one was in the way of begins anew with it.
+    pub(crate) request: Arc<StartRequest>,
     pub(crate) query: Arc<QueryCore>,
     pub(crate) ticker: Ticker,
     pub(crate) inputs: Inputs,
@@ -24,6 +27,7 @@ pub(crate) struct Run {
     pub(crate) sink: Arc<dyn Sink>,
     pub(crate) late: Option<LateSink>,
     pub(crate) checkpoint: Checkpoint,
+    pub(crate) upkeep: Upkeep,
     pub(crate) rules: Rules,
     pub(crate) position: Position,
     /// A micro-batch that an earlier run has logged: its intent stands already.
@@ -53,6 +57,7 @@ impl Run {
             let done = self.outcome(&batch, state, &written); // the watermark moves
             self.done(&batch, &done).await?; // commits/N: N will never run again
             self.release(&batch, &written).await?; // sources and operators forget
+            self.maintain(&batch, &done)?; // snapshots, purge
         }
         Ok(())
     }

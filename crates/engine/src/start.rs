@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{AbortHandle, AbortRegistration};
-use highwater_checkpoint::{Checkpoint, OperatorIdentity};
-use highwater_core::{Error, Result, RunId, SinkRun, Trigger};
+use highwater_checkpoint::{Checkpoint, OperatorIdentity, Upkeep};
+use highwater_core::{Error, ErrorKind, Result, RunId, SinkRun, Trigger};
 use highwater_plan::{IncrementalPlan, PlanRequest, plan_query};
 
 use crate::construct::{Input, Inputs};
@@ -30,17 +30,113 @@ use crate::watermarks::Watermarks;
 /// Starts a query, or says why not.
 pub(crate) async fn start(manager: &Arc<Shared>, request: StartRequest) -> Result<StreamingQuery> {
     check_sink(&request)?;
-    let begun = manager.clock.now();
-    let mut plan = plan(&request).await?;
-    let planning = manager.clock.now().since(begun);
-    let late = with_options(&request, &plan).await?;
+    let planned = planned(manager, &request).await?;
     let run_id = new_run_id();
     let checkpoint = open(manager, &request, run_id).await?;
-    check_operators(&checkpoint, &plan).await?;
+    let parts = settle(manager, &request, planned, checkpoint, run_id).await?;
+    let (abort, registration) = AbortHandle::new_pair();
+    let query = query_core(manager, &request, &parts, abort)?;
+    let run = assemble(Arc::new(request), parts, query)?;
+    launch(manager, run, registration)
+}
+
+/// Begins the run anew, from what the checkpoint holds now.
+///
+/// An older run may be in the middle of a micro-batch when this one claims the checkpoint. What it writes until it
+/// notices (an entry of a source's log, `offsets/N`, `commits/N`) may be found in the way of this run, which owns
+/// the checkpoint and has not seen it. All of it is written once and whole, so this run goes on from it as a
+/// restart would.
+///
+/// # Errors
+/// What [`start`] says.
+pub(crate) async fn anew(manager: &Arc<Shared>, run: &mut Run) -> Result<Run> {
+    let (request, query) = (Arc::clone(&run.request), Arc::clone(&run.query));
+    let planned = planned(manager, &request).await?;
+    let checkpoint = run.checkpoint.clone();
+    let parts = settle(manager, &request, planned, checkpoint, query.run_id()).await?;
+    let mut again = assemble(request, parts, query)?;
+    again.goal = run.goal.take();
+    Ok(again)
+}
+
+/// A query, planned.
+struct Planned {
+    plan: IncrementalPlan,
+    late: Option<LateSink>,
+    took: Duration,
+}
+
+async fn planned(manager: &Shared, request: &StartRequest) -> Result<Planned> {
+    let begun = manager.clock.now();
+    let plan = plan(request).await?;
+    let took = manager.clock.now().since(begun);
+    let late = with_options(request, &plan).await?;
+    Ok(Planned { plan, late, took })
+}
+
+/// So often a run begins anew because an older one was in its way. Each older run can be in the way three times: with
+/// an entry of a source's log, with its last intent and with its last commit.
+pub(crate) const NEW_BEGINNINGS: u32 = 12;
+
+/// True when something that another run wrote is in the way, and yet the checkpoint is this run's.
+pub(crate) async fn owns_although(error: &Error, checkpoint: &Checkpoint) -> bool {
+    error.kind() == ErrorKind::Fenced
+        && !checkpoint.is_temporary()
+        && checkpoint.check_claim().await.is_ok()
+}
+
+/// Recovers and begins the sinks; once more, when an older run was in the way.
+async fn settle(
+    manager: &Shared,
+    request: &StartRequest,
+    mut first: Planned,
+    checkpoint: Checkpoint,
+    run_id: RunId,
+) -> Result<Parts> {
+    for _ in 0..NEW_BEGINNINGS {
+        match gather(manager, request, first, checkpoint.clone(), run_id).await {
+            Err(error) if owns_although(&error, &checkpoint).await => {
+                first = planned(manager, request).await?;
+            }
+            Err(error) => return Err(reason(error, &checkpoint).await),
+            gathered => return gathered,
+        }
+    }
+    gather(manager, request, first, checkpoint, run_id).await
+}
+
+/// Why a run fails: what a run finds that was overtaken may be half old and half new, and then it is not the
+/// checkpoint that is damaged.
+pub(crate) async fn reason(error: Error, checkpoint: &Checkpoint) -> Error {
+    if error.kind() != ErrorKind::Corrupt || checkpoint.is_temporary() {
+        return error;
+    }
+    match checkpoint.check_claim().await {
+        Err(fenced) if fenced.kind() == ErrorKind::Fenced => fenced,
+        _ => error,
+    }
+}
+
+/// Recovers, and begins the sinks.
+async fn gather(
+    manager: &Shared,
+    request: &StartRequest,
+    planned: Planned,
+    checkpoint: Checkpoint,
+    run_id: RunId,
+) -> Result<Parts> {
+    let Planned {
+        mut plan,
+        late,
+        took,
+    } = planned;
+    check_operators(&checkpoint, &plan, request.options.allow_state_evolution).await?;
     let mut inputs = inputs(manager, &checkpoint, &mut plan).await?;
     let standing = Standing::of(&checkpoint, &inputs).await?;
     standing.refuse_after_flush(&inputs).await?;
-    standing.restore(&checkpoint, &plan).await?;
+    let upkeep = standing
+        .restore(&checkpoint, &plan, &request.settings)
+        .await?;
     if request.trigger == Trigger::AvailableNow || request.options.flush_on_end {
         inputs.pin(&standing.position.ends).await?;
     }
@@ -50,22 +146,22 @@ pub(crate) async fn start(manager: &Arc<Shared>, request: StartRequest) -> Resul
     let parts = Parts {
         plan,
         checkpoint,
+        upkeep,
         inputs,
         standing,
-        planning,
+        planning: took,
         run_id,
         late,
     };
-    begin_sinks(&request, &parts).await?;
-    let (abort, registration) = AbortHandle::new_pair();
-    let run = assemble(manager, request, parts, abort)?;
-    launch(manager, run, registration)
+    begin_sinks(request, &parts).await?;
+    Ok(parts)
 }
 
 /// What a start has gathered.
 struct Parts {
     plan: IncrementalPlan,
     checkpoint: Checkpoint,
+    upkeep: Upkeep,
     inputs: Inputs,
     standing: Standing,
     planning: Duration,
@@ -165,7 +261,11 @@ async fn make_way(active: Option<StreamingQuery>, stop: bool) -> Result<()> {
     }
 }
 
-async fn check_operators(checkpoint: &Checkpoint, plan: &IncrementalPlan) -> Result<()> {
+async fn check_operators(
+    checkpoint: &Checkpoint,
+    plan: &IncrementalPlan,
+    evolve: bool,
+) -> Result<()> {
     if checkpoint.is_temporary() {
         return Ok(());
     }
@@ -173,12 +273,16 @@ async fn check_operators(checkpoint: &Checkpoint, plan: &IncrementalPlan) -> Res
         let schema = operator.state_schema();
         OperatorIdentity {
             name: operator.name().to_owned(),
+            kind: operator.kind().to_owned(),
             keys: schema.keys,
             values: schema.values,
+            pane: schema.pane,
+            sources: plan.read_by(operator.name()),
+            takes_new_values: operator.takes_new_values(),
         }
     });
     let operators = operators.collect::<Vec<_>>();
-    checkpoint.check_operators(&operators).await
+    checkpoint.check_operators(&operators, evolve).await
 }
 
 /// The sources as this query has them; those that keep something for each query give an instance for it.
@@ -225,40 +329,51 @@ async fn begin_sinks(request: &StartRequest, parts: &Parts) -> Result<()> {
     }
 }
 
-fn assemble(
-    manager: &Shared,
-    request: StartRequest,
-    parts: Parts,
-    abort: AbortHandle,
-) -> Result<Run> {
-    let Parts {
-        plan,
-        checkpoint,
-        inputs,
-        standing,
-        planning,
-        run_id,
-        late,
-    } = parts;
-    let rules = Rules::new(&request, standing.conf);
-    let delays = plan.watermarks().iter().map(|input| input.delay_ms);
+/// The settings that a checkpoint pins, and the watermarks that it leaves.
+fn rules(request: &StartRequest, parts: &Parts) -> Result<(Rules, Watermarks)> {
+    let rules = Rules::new(request, parts.standing.conf.clone());
+    let delays = parts.plan.watermarks().iter().map(|input| input.delay_ms);
     let watermarks = Watermarks::new(
-        standing.watermarks,
+        parts.standing.watermarks,
         delays,
         rules.watermark_policy()?,
         request.options.idle_after(),
     );
+    Ok((rules, watermarks))
+}
+
+fn query_core(
+    manager: &Shared,
+    request: &StartRequest,
+    parts: &Parts,
+    abort: AbortHandle,
+) -> Result<Arc<QueryCore>> {
+    let (_, watermarks) = rules(request, parts)?;
     let identity = Identity {
-        id: checkpoint.query_id(),
-        run_id,
-        name: request.name,
+        id: parts.checkpoint.query_id(),
+        run_id: parts.run_id,
+        name: request.name.clone(),
         location: request.checkpoint.display(),
-        explain: plan.explain(),
+        explain: parts.plan.explain(),
         keep: request.settings.recent_progress,
         watermark: watermarks.current(),
     };
     let (clock, bus) = (Arc::clone(&manager.clock), Arc::clone(&manager.bus));
-    let query = Arc::new(QueryCore::new(identity, clock, abort, bus));
+    Ok(Arc::new(QueryCore::new(identity, clock, abort, bus)))
+}
+
+fn assemble(request: Arc<StartRequest>, parts: Parts, query: Arc<QueryCore>) -> Result<Run> {
+    let (rules, watermarks) = rules(&request, &parts)?;
+    let Parts {
+        plan,
+        checkpoint,
+        upkeep,
+        inputs,
+        standing,
+        planning,
+        late,
+        ..
+    } = parts;
     let changes = Changes::new(inputs.iter().map(|input| Arc::clone(&input.source)));
     let reporter = Reporter {
         sources: inputs
@@ -280,9 +395,10 @@ fn assemble(
         query,
         inputs,
         plan,
-        sink: request.sink,
+        sink: Arc::clone(&request.sink),
         late,
         checkpoint,
+        upkeep,
         rules,
         rerun: standing.position.pending.as_ref().map(|batch| batch.id),
         position: standing.position,
@@ -291,5 +407,6 @@ fn assemble(
         in_flight: None,
         laps: Laps::default(),
         reporter,
+        request,
     })
 }

@@ -7,6 +7,7 @@ use highwater_core::{BatchOutput, MicroBatch, OutputMode, Result, SinkCommit, Tr
 
 use crate::manager::StartRequest;
 use crate::output::Rest;
+use crate::recover::Operators;
 use crate::run::Run;
 use crate::watermarks::WatermarkPolicy;
 
@@ -119,6 +120,9 @@ impl Run {
             })
         });
         let changes = changes.collect::<Result<Vec<_>>>()?;
+        let records = changes.iter().flat_map(|change| &change.records);
+        let records: usize = records.map(|records| records.num_rows()).sum();
+        self.upkeep.changed(records as u64);
         self.checkpoint.write_state(batch.id, &changes).await
     }
 
@@ -133,6 +137,8 @@ impl Run {
         CommitEntry {
             next_watermark: self.watermarks.advance(batch, seen),
             state,
+            snapshots: self.upkeep.finished(),
+            operators: None,
             sink: written.clone(),
             is_final: batch.is_final(),
         }
@@ -161,5 +167,11 @@ impl Run {
         self.query.progressed(progress);
         self.in_flight = None;
         Ok(())
+    }
+
+    /// Keeps the checkpoint small, and quick to restart from: snapshots of parts of the state, and what is old goes.
+    pub(crate) fn maintain(&mut self, batch: &MicroBatch, done: &CommitEntry) -> Result<()> {
+        self.upkeep
+            .step(batch.id, done, &Operators(self.plan.operators()))
     }
 }

@@ -39,7 +39,11 @@ impl BatchNumbers {
 ///
 /// The physical plan is made once; only what this cell holds changes from trigger to trigger.
 #[derive(Clone, Debug, Default)]
-pub struct BatchCell(Arc<Cell>);
+pub struct BatchCell {
+    cell: Arc<Cell>,
+    /// How far the watermarks seen here are behind those of the query, in milliseconds.
+    delay_ms: i64,
+}
 
 #[derive(Debug, Default)]
 struct Cell {
@@ -51,12 +55,34 @@ impl BatchCell {
     /// The numbers of the running micro-batch.
     #[must_use]
     pub fn numbers(&self) -> BatchNumbers {
-        *self.0.numbers.read()
+        let numbers = *self.cell.numbers.read();
+        BatchNumbers {
+            watermark: self.delayed(numbers.watermark),
+            late_watermark: self.delayed(numbers.late_watermark),
+            ..numbers
+        }
+    }
+
+    /// The same cell as an operator sees it whose rows may be so much behind the query's watermark: those above a join
+    /// that holds rows back (Spark).
+    #[must_use]
+    pub fn shifted(&self, delay_ms: i64) -> Self {
+        Self {
+            cell: Arc::clone(&self.cell),
+            delay_ms: self.delay_ms.saturating_add(delay_ms),
+        }
+    }
+
+    fn delayed(&self, watermark: Watermark) -> Watermark {
+        match watermark {
+            Watermark::END => Watermark::END,
+            Watermark(ms) => Watermark(ms.saturating_sub(self.delay_ms)),
+        }
     }
 
     /// Puts the numbers of the next micro-batch in.
     pub fn open(&self, batch: &MicroBatch) {
-        *self.0.numbers.write() = BatchNumbers {
+        *self.cell.numbers.write() = BatchNumbers {
             id: batch.id,
             time: batch.time,
             watermark: batch.watermark,
@@ -67,6 +93,40 @@ impl BatchCell {
     /// Where late rows go.
     #[must_use]
     pub fn late(&self) -> &LateRows {
-        &self.0.late
+        &self.cell.late
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Above two joins that hold back 2 s and 3 s the watermark is 5 s behind; the end of the input stays the end, and
+    /// there is nothing before the least time.
+    #[test]
+    fn a_shifted_cell_is_behind_the_query() {
+        let cell = BatchCell::default();
+        let above = cell.shifted(2_000).shifted(3_000);
+        for (watermark, behind) in [
+            (Watermark(60_000), Watermark(55_000)),
+            (Watermark(0), Watermark(-5_000)),
+            (Watermark(i64::MIN), Watermark(i64::MIN)),
+            (Watermark::END, Watermark::END),
+        ] {
+            cell.open(&MicroBatch {
+                id: BatchId(3),
+                ranges: [].into(),
+                time: Timestamp::from_millis(7),
+                watermark,
+                late_watermark: watermark,
+            });
+            let numbers = above.numbers();
+            assert_eq!(
+                (numbers.watermark, numbers.late_watermark),
+                (behind, behind)
+            );
+            assert_eq!(cell.numbers().watermark, watermark);
+            assert_eq!(numbers.id, BatchId(3));
+        }
     }
 }

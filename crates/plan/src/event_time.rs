@@ -6,14 +6,11 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
-use arrow::compute::cast;
-use arrow::datatypes::{
-    DataType, Field, FieldRef, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType,
-};
+use arrow::array::{ArrayRef, Int64Array};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use datafusion::common::DFSchema;
 use datafusion::error::Result;
-use highwater_core::{Error, Watermark};
+use highwater_core::{Watermark, records};
 
 /// The metadata key of the mark.
 const EVENT_TIME_KEY: &str = "highwater.event_time";
@@ -130,33 +127,14 @@ pub(crate) fn is_marked(schema: &DFSchema) -> bool {
 /// # Errors
 /// `Internal` when the column holds no time.
 pub(crate) fn ends(column: &ArrayRef, span: Option<Span>) -> Result<Int64Array> {
-    match column.data_type() {
-        DataType::Timestamp(TimeUnit::Microsecond, _) => {
-            let micros = column.as_primitive::<TimestampMicrosecondType>();
-            let micros = micros.reinterpret_cast::<Int64Type>();
-            Ok(match span {
-                Some(span) => micros.unary(|start| start.saturating_add(span.size)),
-                None => micros,
-            })
-        }
-        DataType::Timestamp(unit, _) => {
-            let raw = cast(column, &DataType::Int64)?;
-            let raw = raw.as_primitive::<Int64Type>();
-            Ok(match unit {
-                TimeUnit::Second => raw.unary(|t| t.saturating_mul(1_000_000)),
-                TimeUnit::Millisecond => raw.unary(|t| t.saturating_mul(1_000)),
-                // Rounded up: it is over at the watermark's microsecond only if all of it is.
-                _ => raw.unary(|t| t.div_euclid(1_000) + i64::from(t.rem_euclid(1_000) > 0)),
-            })
-        }
-        DataType::Struct(fields) if fields.len() == 2 => {
-            let window = column.as_struct();
-            let end = ends(window.column(1), None)?;
-            let (_, values, nulls) = end.into_parts();
-            let nulls = arrow::buffer::NullBuffer::union(nulls.as_ref(), window.nulls());
-            Ok(Int64Array::new(values, nulls))
-        }
-        other => Err(Error::internal(format!("a column of {other} as event time")).into()),
+    Ok(records::ends(column, until_end(column.data_type(), span))?)
+}
+
+/// How many microseconds after the time in a column of this type what it stands for is over.
+pub(crate) fn until_end(column: &DataType, span: Option<Span>) -> i64 {
+    match (column, span) {
+        (DataType::Timestamp(TimeUnit::Microsecond, _), Some(span)) => span.size,
+        _ => 0,
     }
 }
 

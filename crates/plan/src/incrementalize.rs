@@ -5,9 +5,11 @@
 //!  optimized logical plan   Limit ─────────► StreamLimit
 //!  physical plan            AggregateExec ─► StatefulAggregateExec   (keeps DataFusion's grouping and aggregates)
 //!                           … by session ─► StatefulSessionExec
+//!                           HashJoinExec ──► StreamJoinExec      (of two streams)
 //!                           UnionExec ─────► ConcatExec              (one partition, rows in a fixed order)
 //! ```
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
@@ -17,18 +19,20 @@ use datafusion::physical_plan::aggregates::{
     AggregateExec, AggregateInputMode, AggregateMode, AggregateOutputMode,
 };
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
+use datafusion::physical_plan::joins::HashJoinExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
-use datafusion::physical_plan::union::UnionExec;
+use datafusion::physical_plan::union::{InterleaveExec, UnionExec};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use highwater_core::{Error, OutputMode, Result};
 
-use crate::analyze::aggregates;
+use crate::analyze::{aggregates, join_without_equality};
 use crate::cell::BatchCell;
 use crate::leaf::StreamScanExec;
 use crate::nodes::{Deduplicate, EventTimeWatermark, Identity, StreamLimit};
 use crate::operators::StatefulOperator;
 use crate::operators::aggregate::StatefulAggregateExec;
 use crate::operators::dedup::DedupOperator;
+use crate::operators::join::StreamJoinExec;
 use crate::operators::limit::LimitOperator;
 use crate::operators::session::{StatefulSessionExec, has_session};
 use crate::operators::unary::UnaryExec;
@@ -93,7 +97,7 @@ fn named(
     Transformed::yes(LogicalPlan::Extension(Extension { node: named }))
 }
 
-/// Swaps the aggregates above streams for stateful ones and puts unions into one partition.
+/// Swaps the aggregates above streams and the joins of two for stateful ones, and puts unions into one partition.
 pub(crate) fn remember_aggregates(
     plan: Arc<dyn ExecutionPlan>,
     mode: OutputMode,
@@ -101,6 +105,7 @@ pub(crate) fn remember_aggregates(
 ) -> Result<Arc<dyn ExecutionPlan>> {
     let mut names = Names::new("aggregate");
     let mut sessions = Names::new("session");
+    let mut joins = Names::new("join");
     let plan = plan
         .transform_up(|node| {
             if !streams(&node) {
@@ -114,10 +119,19 @@ pub(crate) fn remember_aggregates(
                             true => &mut sessions,
                             false => &mut names,
                         };
-                        let stateful = stateful(aggregate, names.next(), mode, cell)?;
+                        let stateful =
+                            stateful(aggregate, names.next(), mode, cell.shifted(delay_ms(&node)))?;
                         Ok(Transformed::yes(stateful))
                     }
                 };
+            }
+            if joins_streams(&node) {
+                let delayed = cell.shifted(delay_ms(&node));
+                return Ok(Transformed::yes(stream_join(&node, &mut joins, delayed)?));
+            }
+            if let Some(dedup) = node.downcast_ref::<UnaryExec<DedupOperator>>() {
+                dedup.operator().delay(delay_ms(&node));
+                return Ok(Transformed::no(node));
             }
             if node.is::<UnionExec>() {
                 return Ok(Transformed::yes(
@@ -149,29 +163,52 @@ pub(crate) fn order_for_deduplication(plan: &Arc<dyn ExecutionPlan>) -> Result<(
     Ok(())
 }
 
-/// The operators with state in `plan`, from the top down.
-pub(crate) fn operators_of(
-    plan: &Arc<dyn ExecutionPlan>,
-) -> Result<Vec<Arc<dyn StatefulOperator>>> {
-    let mut operators: Vec<Arc<dyn StatefulOperator>> = Vec::new();
+/// The operators with state in `plan`, from the top down, each with the sources it reads.
+pub(crate) fn operators_of(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<Placed>> {
+    let mut operators = Vec::new();
     plan.apply(|node| {
-        if let Some(aggregate) = node.downcast_ref::<StatefulAggregateExec>() {
-            operators.push(aggregate.operator());
+        if let Some(join) = node.downcast_ref::<StreamJoinExec>() {
+            for (side, input) in join.operators().into_iter().zip(node.children()) {
+                operators.push((side, sources_below(input)?));
+            }
         }
-        if let Some(sessions) = node.downcast_ref::<StatefulSessionExec>() {
-            operators.push(sessions.operator());
-        }
-        if let Some(limit) = node.downcast_ref::<UnaryExec<LimitOperator>>() {
-            let operator: Arc<LimitOperator> = Arc::clone(limit.operator());
-            operators.push(operator);
-        }
-        if let Some(dedup) = node.downcast_ref::<UnaryExec<DedupOperator>>() {
-            let operator: Arc<DedupOperator> = Arc::clone(dedup.operator());
-            operators.push(operator);
+        if let Some(operator) = operator_of(node) {
+            let sources = sources_below(node)?;
+            operators.push((operator, sources));
         }
         Ok(TreeNodeRecursion::Continue)
     })?;
     Ok(operators)
+}
+
+/// An operator, and the names of the sources below it, in order.
+pub(crate) type Placed = (Arc<dyn StatefulOperator>, BTreeSet<String>);
+
+fn operator_of(node: &Arc<dyn ExecutionPlan>) -> Option<Arc<dyn StatefulOperator>> {
+    if let Some(aggregate) = node.downcast_ref::<StatefulAggregateExec>() {
+        return Some(aggregate.operator());
+    }
+    if let Some(sessions) = node.downcast_ref::<StatefulSessionExec>() {
+        return Some(sessions.operator());
+    }
+    if let Some(limit) = node.downcast_ref::<UnaryExec<LimitOperator>>() {
+        let operator: Arc<LimitOperator> = Arc::clone(limit.operator());
+        return Some(operator);
+    }
+    let dedup = node.downcast_ref::<UnaryExec<DedupOperator>>()?;
+    let operator: Arc<DedupOperator> = Arc::clone(dedup.operator());
+    Some(operator)
+}
+
+fn sources_below(plan: &Arc<dyn ExecutionPlan>) -> Result<BTreeSet<String>> {
+    let mut sources = BTreeSet::new();
+    plan.apply(|node| {
+        if let Some(scan) = node.downcast_ref::<StreamScanExec>() {
+            sources.insert(scan.source().to_owned());
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(sources)
 }
 
 /// The places in `plan` that look at event time, from the top down.
@@ -194,7 +231,7 @@ fn stateful(
     aggregate: &AggregateExec,
     name: String,
     mode: OutputMode,
-    cell: &BatchCell,
+    cell: BatchCell,
 ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
     let single;
     let raw = match aggregate.mode().input_mode() {
@@ -204,7 +241,6 @@ fn stateful(
             &single
         }
     };
-    let cell = cell.clone();
     let stateful: Arc<dyn ExecutionPlan> = if has_session(raw) {
         Arc::new(StatefulSessionExec::try_new(raw, name, mode, cell)?)
     } else {
@@ -233,6 +269,37 @@ fn in_one_step(input: &Arc<dyn ExecutionPlan>) -> DataFusionResult<AggregateExec
         [below] => in_one_step(below),
         _ => Err(Error::internal("an aggregate in two steps has lost its first").into()),
     }
+}
+
+/// True for a join with a stream below each side.
+fn joins_streams(node: &Arc<dyn ExecutionPlan>) -> bool {
+    let both = node
+        .children()
+        .into_iter()
+        .filter(|below| streams(below))
+        .count()
+        > 1;
+    both && !node.is::<UnionExec>() && !node.is::<InterleaveExec>()
+}
+
+/// The stateful operator for a join of two streams.
+fn stream_join(
+    node: &Arc<dyn ExecutionPlan>,
+    names: &mut Names,
+    cell: BatchCell,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    match node.downcast_ref::<HashJoinExec>() {
+        Some(join) => Ok(Arc::new(StreamJoinExec::try_new(join, names.next(), cell)?)),
+        None => Err(join_without_equality()),
+    }
+}
+
+/// How far the rows that come out of `plan` may be behind the query's watermark: what the joins on the longest way hold
+/// back.
+fn delay_ms(plan: &Arc<dyn ExecutionPlan>) -> i64 {
+    let below = plan.children().into_iter().map(delay_ms).max();
+    let own = plan.downcast_ref::<StreamJoinExec>();
+    below.unwrap_or(0) + own.map_or(0, StreamJoinExec::delay_ms)
 }
 
 fn streams(plan: &Arc<dyn ExecutionPlan>) -> bool {

@@ -37,7 +37,7 @@ pub use functions::register_functions;
 pub use late::{Late, LateRows};
 pub use operators::observe::Observed;
 pub use operators::watermark::{EventTimes, WatermarkInput};
-pub use operators::{OperatorMetrics, StateSchema, StatefulOperator};
+pub use operators::{OperatorMetrics, Part, StateSchema, StatefulOperator};
 pub use plan::{IncrementalPlan, PlanRequest, PlannedSource, plan_query, result_schema};
 pub use session::streaming_state;
 pub use table::{StreamTable, is_streaming};

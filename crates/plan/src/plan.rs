@@ -1,6 +1,6 @@
 //! A query as the engine runs it: one physical plan, made once, and the few cells that change per micro-batch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -76,9 +76,11 @@ pub async fn plan_query(request: PlanRequest) -> Result<IncrementalPlan> {
     let physical = remember_aggregates(physical, mode, &cell)?;
     order_for_deduplication(&physical)?;
     let physical = in_one_partition(physical);
+    let (operators, read_by) = operators_of(&physical)?.into_iter().unzip();
     Ok(IncrementalPlan {
         schema: without_marks(&physical.schema()),
-        operators: operators_of(&physical)?,
+        operators,
+        read_by,
         watermarks: watermarks_of(&physical)?,
         sources,
         running: Mutex::new(Arc::clone(&physical)),
@@ -133,6 +135,8 @@ pub struct IncrementalPlan {
     running: Mutex<Arc<dyn ExecutionPlan>>,
     schema: SchemaRef,
     operators: Vec<Arc<dyn StatefulOperator>>,
+    /// The sources that each of them reads.
+    read_by: Vec<BTreeSet<String>>,
     watermarks: Vec<Arc<WatermarkInput>>,
     observations: Arc<Observations>,
     cell: BatchCell,
@@ -168,6 +172,16 @@ impl IncrementalPlan {
     #[must_use]
     pub fn schema(&self) -> SchemaRef {
         Arc::clone(&self.schema)
+    }
+
+    /// The names of the sources below an operator with state.
+    #[must_use]
+    pub fn read_by(&self, operator: &str) -> Vec<String> {
+        let placed = self.operators.iter().zip(&self.read_by);
+        let mut found = placed.filter(|(one, _)| one.name() == operator);
+        found
+            .next()
+            .map_or(Vec::new(), |(_, sources)| sources.iter().cloned().collect())
     }
 
     /// The operators with state, from the top of the plan down.
@@ -268,7 +282,7 @@ impl IncrementalPlan {
         if !self.operators.is_empty() {
             text.push_str("\nState:\n");
         }
-        for operator in &self.operators {
+        for operator in self.operators.iter().filter(|operator| operator.shows()) {
             text.push_str("  ");
             text.push_str(&operator.describe());
             text.push('\n');

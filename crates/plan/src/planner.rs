@@ -243,7 +243,7 @@ impl OwnNodes {
 /// True when something in `plan` remembers rows or follows their event time.
 fn must_see_all(plan: &LogicalPlan) -> bool {
     let here = match plan {
-        LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(_) => true,
+        LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(_) | LogicalPlan::Join(_) => true,
         LogicalPlan::Extension(extension) => {
             let node = extension.node.as_any();
             node.is::<EventTimeWatermark>() || node.is::<Deduplicate>()

@@ -1,5 +1,7 @@
 //! What the tests of this crate share: a source of batches held in memory, and a session with tables.
 
+pub(crate) mod replay;
+
 use std::sync::Arc;
 
 use arrow::array::{Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};

@@ -113,6 +113,22 @@ impl SlotIndex {
         prefetch(&table.buckets[table.home(tag)]);
     }
 
+    /// The slots whose tags begin with the `bits` lowest bits of `number`.
+    pub(crate) fn part(&self, number: u32, bits: u32) -> impl Iterator<Item = u32> + '_ {
+        let (first, count) = if self.depth < bits {
+            (number >> (bits - self.depth), 1)
+        } else {
+            (number << (self.depth - bits), 1 << (self.depth - bits))
+        };
+        // A sub-table that is less deep than the directory stands in it several times, side by side.
+        let mut tables = self.directory[first as usize..][..count].to_vec();
+        tables.dedup();
+        let tables = tables.into_iter();
+        let entries = tables.flat_map(|table| self.sub_tables[table as usize].entries());
+        let is_in = move |tag: u32| u64::from(tag) >> (32 - bits) == u64::from(number);
+        entries.filter_map(move |(tag, slot)| is_in(tag).then_some(slot))
+    }
+
     /// Puts in a slot that is not there yet.
     pub(crate) fn insert(&mut self, tag: u32, slot: u32) {
         while self.sub_table(tag).is_full() {

@@ -1,5 +1,6 @@
 //! The state table: records by key, asked and changed a batch at a time.
 
+mod buckets;
 mod compact;
 mod lookup;
 mod panes;

@@ -1,6 +1,7 @@
 //! Tests of the state table as a whole: every key type, removal and reuse, growth, restore.
 
 mod eviction;
+mod parts;
 
 use std::collections::HashMap;
 use std::sync::Arc;

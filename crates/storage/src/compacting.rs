@@ -7,7 +7,8 @@
 //!
 //! The files are Spark's: `N` and `N.compact`, a line `v1`, then one line of JSON for each item. In
 //! addition each line says in `batchId` which entry the item came with, as in the log of Spark's
-//! file source.
+//! file source; a log that is [`untagged`](CompactingLog::untagged) leaves that out, as the log of Spark's
+//! file sink. A [`sealed`](CompactingLog::sealed) log has a last line with a checksum, see [`seal`].
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,7 +24,7 @@ use serde_json::Value;
 
 use crate::log::number;
 use crate::object;
-use crate::text::{decode_lines, encode_lines, from_json, to_json};
+use crate::text::{decode_lines, encode_lines, from_json, seal, to_json, unseal};
 
 /// A log of items: entry N is a list of items, and the log is all of them.
 ///
@@ -31,10 +32,14 @@ use crate::text::{decode_lines, encode_lines, from_json, to_json};
 pub struct CompactingLog<T> {
     store: Arc<dyn ObjectStore>,
     folder: Path,
+    every: u64,
+    tagged: bool,
+    sealed: bool,
     item: PhantomData<fn() -> T>,
 }
 
-/// Every entry whose number is one less than a multiple of this is a compact one (Spark's default).
+/// Every entry whose number is one less than a multiple of this is a compact one, unless said otherwise (Spark's
+/// default).
 const EVERY: u64 = 10;
 /// The end of the name of a compact entry.
 const COMPACT: &str = ".compact";
@@ -50,8 +55,52 @@ impl<T: Serialize + DeserializeOwned> CompactingLog<T> {
         Self {
             store,
             folder,
+            every: EVERY,
+            tagged: true,
+            sealed: false,
             item: PhantomData,
         }
+    }
+
+    /// The lines do not say in `batchId` which entry their items came with: all items of a compact entry came with it.
+    #[must_use]
+    pub fn untagged(mut self) -> Self {
+        self.tagged = false;
+        self
+    }
+
+    /// Every entry whose number is one less than a multiple of `entries` is a compact one; at most 10.
+    ///
+    /// Spark takes 10 for granted where it finds one compact entry, so a longer interval would mislead it.
+    #[must_use]
+    pub fn compact_every(mut self, entries: u64) -> Self {
+        self.every = entries.clamp(1, EVERY);
+        self
+    }
+
+    /// How many entries lie between two compact ones, plus one.
+    #[must_use]
+    pub fn interval(&self) -> u64 {
+        self.every
+    }
+
+    /// True when entry `id` is a compact one.
+    #[must_use]
+    pub fn is_compact(&self, id: BatchId) -> bool {
+        (id.0 + 1).is_multiple_of(self.every)
+    }
+
+    /// The log whose entries have a checksum, which Spark could not read.
+    #[must_use]
+    pub fn sealed(mut self) -> Self {
+        self.sealed = true;
+        self
+    }
+
+    /// The folder of the log.
+    #[must_use]
+    pub fn folder(&self) -> &str {
+        self.folder.as_ref()
     }
 
     /// Writes entry `id` with `items`; it must not be there yet.
@@ -63,16 +112,41 @@ impl<T: Serialize + DeserializeOwned> CompactingLog<T> {
     /// `Fenced`, naming the path, when another run has written it; `Corrupt`, naming the file, when an
     /// earlier entry that is to be taken in is damaged.
     pub async fn add(&self, id: BatchId, items: &[T]) -> Result<()> {
-        let compact = is_compact(id);
+        self.add_keeping(id, items, |_| true).await
+    }
+
+    /// As [`add`](Self::add), but an entry that is compact takes only those earlier items in that `keep` says.
+    ///
+    /// With such an entry, and in no other way, items leave the log: all at once, and together with what it adds.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add).
+    pub async fn add_keeping(
+        &self,
+        id: BatchId,
+        items: &[T],
+        keep: impl Fn(&T) -> bool,
+    ) -> Result<()> {
+        let compact = self.is_compact(id);
         let mut lines: Vec<String> = Vec::new();
         if compact {
             let earlier = self.read_all(Some(id)).await?;
-            lines.extend(earlier.into_values().flatten().map(|(text, _)| text));
+            let earlier = earlier.into_values().flatten();
+            lines.extend(earlier.filter(|(_, item)| keep(item)).map(|(text, _)| text));
         }
         for item in items {
-            lines.push(line(id, item)?);
+            lines.push(if self.tagged {
+                line(id, item)?
+            } else {
+                to_json(item)?
+            });
         }
-        object::put_new(&*self.store, &self.path(id, compact), encode_lines(&lines)).await?;
+        let path = self.path(id, compact);
+        let mut text = encode_lines(&lines);
+        if self.sealed {
+            text = seal(&self.name(&path), text);
+        }
+        object::put_new(&*self.store, &path, text).await?;
         if compact {
             // The entry is there: whether the old ones go decides nothing.
             self.purge(id).await.ok();
@@ -133,7 +207,8 @@ impl<T: Serialize + DeserializeOwned> CompactingLog<T> {
             let Some(bytes) = bytes else {
                 return Ok(None);
             };
-            parse(id, &bytes, &mut all)
+            self.opened(&path, &bytes)
+                .and_then(|text| parse(id, text, &mut all))
                 .map_err(|e| e.context(format_args!("log entry `{path}` is damaged")))?;
         }
         Ok(Some(all))
@@ -161,6 +236,20 @@ impl<T: Serialize + DeserializeOwned> CompactingLog<T> {
         let old = entries.filter(|(id, _)| *id < before);
         let old = old.map(|(id, compact)| self.path(id, compact)).collect();
         object::remove(&*self.store, old).await
+    }
+
+    /// The text of an entry, when its checksum is right.
+    fn opened<'a>(&self, path: &Path, bytes: &'a [u8]) -> Result<&'a [u8]> {
+        match self.sealed {
+            true => unseal(&self.name(path), bytes),
+            false => Ok(bytes),
+        }
+    }
+
+    /// What the entry at `path` is sealed as.
+    fn name(&self, path: &Path) -> String {
+        let folder = self.folder.filename().unwrap_or_default();
+        format!("{folder}/{}", path.filename().unwrap_or_default())
     }
 
     fn path(&self, id: BatchId, compact: bool) -> Path {
@@ -201,15 +290,14 @@ fn parse<T: DeserializeOwned>(id: BatchId, bytes: &[u8], items: &mut Items<T>) -
     Ok(())
 }
 
-fn is_compact(id: BatchId) -> bool {
-    (id.0 + 1).is_multiple_of(EVERY)
-}
-
 impl<T> Clone for CompactingLog<T> {
     fn clone(&self) -> Self {
         Self {
             store: Arc::clone(&self.store),
             folder: self.folder.clone(),
+            every: self.every,
+            tagged: self.tagged,
+            sealed: self.sealed,
             item: PhantomData,
         }
     }

@@ -16,15 +16,22 @@
 //! **Architecture invariant:** this crate knows nothing of queries, sources or state; what an entry
 //! means is its owner's business.
 //!
-//! Reading order: [`object`], [`text`], [`log`], [`compacting`], [`location`].
+//! Below the logs, stores that wrap another one: [`RetryStore`] tries again what failed for a moment, and
+//! [`DurableStore`] flushes what it acknowledges to the disk.
+//!
+//! Reading order: [`object`], [`text`], [`log`], [`compacting`], [`location`], [`retry`], [`durable`].
 
 pub mod compacting;
+pub mod durable;
 pub mod location;
 pub mod log;
 pub mod object;
+pub mod retry;
 pub mod text;
 
 pub use compacting::CompactingLog;
-pub use location::open_location;
+pub use durable::DurableStore;
+pub use location::{open_durable, open_location};
 pub use log::NumberedLog;
+pub use retry::{RetryPolicy, RetryStore};
 pub use text::LogEntry;

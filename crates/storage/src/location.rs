@@ -10,6 +10,8 @@ use object_store::memory::InMemory;
 use object_store::{ObjectStore, path::Path};
 use url::{Position, Url};
 
+use crate::durable::DurableStore;
+
 /// Opens the folder that `location` names.
 ///
 /// - `data/ckpt`, `/data/ckpt`, `file:///data/ckpt`: a folder of the local disk, made if it is not there.
@@ -35,6 +37,37 @@ pub fn open_location(location: &str, runtime: &RuntimeEnv) -> Result<(Arc<dyn Ob
         "memory" => Ok((memory_store(&url, runtime), folder_of(&url)?)),
         _ => Ok((registered_store(&url, runtime)?, folder_of(&url)?)),
     }
+}
+
+/// Opens the folder that `location` names, in a store whose answers survive the loss of power.
+///
+/// A folder of the local disk is opened with [`DurableStore`]; the stores of clouds acknowledge a write only when it
+/// is durable, and are used as they are. Whether that holds for a store that the user registered is the user's to know.
+///
+/// # Errors
+/// `Unsupported` for a folder in memory; else as [`open_location`].
+pub async fn open_durable(
+    location: &str,
+    runtime: &RuntimeEnv,
+) -> Result<(Arc<dyn ObjectStore>, Path)> {
+    let url = parse_url(location)?;
+    if url.as_ref().is_some_and(|url| url.scheme() == "memory") {
+        return Err(Error::unsupported(format!(
+            "`{location}` is in memory, which no flush makes durable"
+        ))
+        .with_hint("choose a folder of a disk or of an object store"));
+    }
+    let (store, folder) = open_location(location, runtime)?;
+    if url.is_some_and(|url| url.scheme() != "file") {
+        return Ok((store, folder));
+    }
+    let on_disk = LocalFileSystem::new().path_to_filesystem(&folder)?;
+    let durable = DurableStore::open(on_disk).await.map_err(|e| {
+        Error::from(e).context(format_args!(
+            "folder `{location}` cannot be flushed to the disk"
+        ))
+    })?;
+    Ok((Arc::new(durable), folder))
 }
 
 /// The URL that `location` is; `None` when it is a path. `C:\data` is a path.
@@ -157,6 +190,30 @@ mod tests {
         runtime.register_object_store(&url, Arc::new(InMemory::new()));
         let (_, folder) = open_location("s3://bucket/a%20b/ckpt/", &runtime).expect("opened");
         assert_eq!(folder.as_ref(), "a b/ckpt");
+    }
+
+    #[tokio::test]
+    async fn a_durable_folder_is_on_a_disk_or_in_a_store_of_its_own() {
+        let runtime = RuntimeEnv::default();
+        let base = tempfile::tempdir().expect("folder");
+        let folder = base.path().join("a b/ckpt");
+        let (store, path) = open_durable(&folder.to_string_lossy(), &runtime)
+            .await
+            .expect("opened");
+        assert!(store.to_string().starts_with("DurableStore"), "{store}");
+        let put = store.put(&path.clone().join("x"), "v1".into()).await;
+        put.expect("put");
+        assert!(folder.join("x").is_file());
+        let error = open_durable("memory:///ckpt", &runtime)
+            .await
+            .expect_err("in memory");
+        assert_eq!(error.kind(), highwater_core::ErrorKind::Unsupported);
+        let url = Url::parse("s3://bucket").expect("url");
+        runtime.register_object_store(&url, Arc::new(InMemory::new()));
+        let (store, _) = open_durable("s3://bucket/ckpt", &runtime)
+            .await
+            .expect("as it is");
+        assert_eq!(store.to_string(), "InMemory");
     }
 
     #[test]

@@ -8,11 +8,12 @@ use highwater_core::{BatchId, Result};
 use object_store::{ObjectStore, path::Path};
 
 use crate::object;
-use crate::text::LogEntry;
+use crate::text::{LogEntry, seal, unseal};
 
 /// A folder of entries named by their numbers: `0`, `1`, `2`, …
 ///
-/// An entry is never written twice: whoever puts it first owns its number. Cloning is cheap.
+/// An entry is never written twice: whoever puts it first owns its number. Its last line is a checksum of it and of
+/// its name, see [`seal`]. Cloning is cheap.
 pub struct NumberedLog<T> {
     store: Arc<dyn ObjectStore>,
     folder: Path,
@@ -35,7 +36,8 @@ impl<T: LogEntry> NumberedLog<T> {
     /// # Errors
     /// `Fenced`, naming the path, when another run has written it.
     pub async fn add(&self, id: BatchId, entry: &T) -> Result<()> {
-        object::put_new(&*self.store, &self.path(id), entry.encode()?).await
+        let sealed = seal(&self.name(id), entry.encode()?);
+        object::put_new(&*self.store, &self.path(id), sealed).await
     }
 
     /// Entry `id`; `None` when there is none.
@@ -45,7 +47,8 @@ impl<T: LogEntry> NumberedLog<T> {
     pub async fn get(&self, id: BatchId) -> Result<Option<T>> {
         let path = self.path(id);
         match object::read(&*self.store, &path).await? {
-            Some(bytes) => T::decode(&bytes)
+            Some(bytes) => unseal(&self.name(id), &bytes)
+                .and_then(T::decode)
                 .map(Some)
                 .map_err(|e| e.context(format_args!("log entry `{path}` is damaged"))),
             None => Ok(None),
@@ -82,6 +85,11 @@ impl<T: LogEntry> NumberedLog<T> {
         let ids = self.ids().await?.into_iter();
         let old = ids.take_while(|id| *id < before).map(|id| self.path(id));
         object::remove(&*self.store, old.collect()).await
+    }
+
+    /// What entry `id` is sealed as: it stays the same when the whole checkpoint is copied elsewhere.
+    fn name(&self, id: BatchId) -> String {
+        format!("{}/{id}", self.folder.filename().unwrap_or_default())
     }
 
     /// Where entry `id` is.
@@ -193,6 +201,17 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_entry_is_written_once_on_a_disk_that_is_flushed() {
+        let folder = tempfile::tempdir().expect("folder");
+        let store = crate::DurableStore::open(folder.path().to_owned())
+            .await
+            .expect("store");
+        let folder = Path::from_absolute_path(folder.path()).expect("path");
+        let store = object_store::prefix::PrefixStore::new(store, folder);
+        life_of_a_log(Arc::new(store)).await;
+    }
+
+    #[tokio::test]
     async fn of_two_writers_one_wins() {
         let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
         let log = NumberedLog::new(store, Path::from("log"));
@@ -211,7 +230,7 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::Corrupt);
         assert_eq!(
             error.message(),
-            "log entry `log/3` is damaged: it ends in the middle"
+            "log entry `log/3` is damaged: it ends in the middle: it has no checksum"
         );
     }
 

@@ -7,8 +7,13 @@
 //! ```
 //!
 //! There is no newline at the end, as in Spark: an entry that ends with one lost what came after it.
+//!
+//! JSON in which one bit has changed is often JSON still: another watermark, another offset. So the logs of a
+//! checkpoint *seal* their entries: a last line has a checksum of the text and of the entry's name.
+//! The name is in it so that an entry that was copied over another one is found, too.
+//! The log of a file sink is not sealed: Spark reads it.
 
-use highwater_core::{Error, Result};
+use highwater_core::{Error, Result, stable_hash};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -31,6 +36,46 @@ pub trait LogEntry: Sized + Send + Sync {
 
 /// The first line of every entry.
 const VERSION: &str = "v1";
+
+/// What the last line of a sealed entry begins with.
+const SEAL: &str = "xxh3=";
+
+/// Seals `text`: adds a line with the checksum of it and of `name`, such as `offsets/3`.
+#[must_use]
+pub fn seal(name: &str, mut text: Vec<u8>) -> Vec<u8> {
+    let line = format!("\n{SEAL}{:016x}", checksum(name, &text));
+    text.extend_from_slice(line.as_bytes());
+    text
+}
+
+/// The text that was sealed as `name`.
+///
+/// # Errors
+/// `Corrupt` when the bytes are of another version, cut off, changed, or were sealed under another name.
+pub fn unseal<'a>(name: &str, bytes: &'a [u8]) -> Result<&'a [u8]> {
+    let first = bytes.split(|byte| *byte == b'\n').next();
+    match first.unwrap_or_default() {
+        b"" => return Err(Error::corrupt("it is empty")),
+        first if first != VERSION.as_bytes() => {
+            return Err(wrong_version(&String::from_utf8_lossy(first)));
+        }
+        _ => {}
+    }
+    let cut = || Error::corrupt("it ends in the middle: it has no checksum");
+    let end = bytes.iter().rposition(|byte| *byte == b'\n');
+    let (text, line) = bytes.split_at(end.ok_or_else(cut)?);
+    let told = line[1..].strip_prefix(SEAL.as_bytes()).ok_or_else(cut)?;
+    if told == format!("{:016x}", checksum(name, text)).as_bytes() {
+        return Ok(text);
+    }
+    Err(Error::corrupt(format!(
+        "its checksum is wrong: it was changed, cut off, or is not `{name}`"
+    )))
+}
+
+fn checksum(name: &str, text: &[u8]) -> u64 {
+    stable_hash(&[name.as_bytes(), b"\n", text].concat())
+}
 
 /// An entry with one line: `value` as JSON.
 ///
@@ -124,6 +169,29 @@ mod tests {
         assert_eq!(bytes, b"v1\n[1,2]");
         assert_eq!(decode_json::<Vec<i32>>(&bytes).expect("decoded"), [1, 2]);
         assert!(decode_lines(b"v1").expect("no lines").is_empty());
+    }
+
+    #[test]
+    fn a_sealed_entry_is_known_by_its_name_and_every_bit() {
+        let sealed = seal("offsets/3", b"v1\n{\"a\":1}".to_vec());
+        let text = std::str::from_utf8(&sealed).expect("text");
+        assert!(text.starts_with("v1\n{\"a\":1}\nxxh3="), "{text}");
+        assert_eq!(text.len(), "v1\n{\"a\":1}\nxxh3=".len() + 16);
+        assert_eq!(
+            unseal("offsets/3", &sealed).expect("whole"),
+            b"v1\n{\"a\":1}"
+        );
+        assert!(unseal("offsets/2", &sealed).is_err());
+        assert!(unseal("commits/3", &sealed).is_err());
+        for length in 0..sealed.len() {
+            assert!(unseal("offsets/3", &sealed[..length]).is_err(), "{length}");
+        }
+        for bit in 0..sealed.len() * 8 {
+            let mut flipped = sealed.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            let error = unseal("offsets/3", &flipped).expect_err("flipped");
+            assert_eq!(error.kind(), highwater_core::ErrorKind::Corrupt, "{bit}");
+        }
     }
 
     #[test]

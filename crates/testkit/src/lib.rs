@@ -6,10 +6,12 @@
 //! - [`conformance`]: runs case files whose expectations come from Apache Spark.
 //! - [`harness`], [`sink`], [`value`]: what those share: one query that can crash and restart,
 //!   the sink that keeps what it is given, and values that compare across engines.
+//! - [`kill9`]: proofs with real processes that are killed, or fight for one checkpoint.
+//! - [`crash`]: kills a query at each of its I/O operations, and compares what comes of it.
 //! - [`data`]: the seeded generator of the data set under `data/`.
 //!
-//! **Architecture invariant:** everything here uses only the public API of `highwater`; the one
-//! thing taken from below is the manual clock.
+//! **Architecture invariant:** everything here uses only the public API of `highwater`; the only
+//! things taken from below are the manual clock and the faulty store.
 //!
 //! ```no_run
 //! use highwater::prelude::*;
@@ -33,8 +35,10 @@
 //! ```
 
 pub mod conformance;
+pub mod crash;
 pub mod data;
 pub mod harness;
+pub mod kill9;
 pub mod oracle;
 pub mod random;
 pub mod rng;

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema};
 use async_trait::async_trait;
+use highwater_core::testing::{Fault, FaultyStore};
 use highwater_core::{
     BatchId, Clock, Error, ErrorKind, OffsetRange, QueryId, Result, RunId, SinkCommit, Timestamp,
-    Watermark,
+    Watermark, stable_hash,
 };
+use highwater_storage::text::seal;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt, path::Path};
@@ -49,8 +51,9 @@ fn commit(n: u64, state: Option<String>) -> CommitEntry {
     CommitEntry {
         next_watermark: Watermark(i64::try_from(n).expect("small")),
         state,
+        operators: None,
         sink: SinkCommit::rows(n),
-        is_final: false,
+        ..CommitEntry::default()
     }
 }
 
@@ -173,13 +176,23 @@ async fn killed_at_every_step_on_disk() {
 async fn the_files_are_the_documented_ones() {
     let store = memory();
     let checkpoint = open(&store, 1).await;
-    checkpoint.check_operators(&[]).await.expect("written");
+    checkpoint
+        .check_operators(&[], false)
+        .await
+        .expect("written");
     run_batch(&checkpoint, 0).await;
     let id = "00000000-0000-0000-0000-000000000065";
     let process = std::process::id();
     let run = "00000000-0000-0000-0000-000000000001";
+    let checksum = format!(
+        "{:016x}",
+        stable_hash(format!("metadata 1 {id}").as_bytes())
+    );
     for (path, text) in [
-        ("metadata", format!("{{\"version\":1,\"id\":\"{id}\"}}")),
+        (
+            "metadata",
+            format!("{{\"version\":1,\"id\":\"{id}\",\"checksum\":\"{checksum}\"}}"),
+        ),
         ("operators", "v1\n{\"operators\":[]}".to_owned()),
         (
             "runs/0",
@@ -192,6 +205,10 @@ async fn the_files_are_the_documented_ones() {
         ),
     ] {
         let found = String::from_utf8(get(&store, path).await).expect("text");
+        let text = match path {
+            "metadata" => text,
+            _ => String::from_utf8(seal(path, text.into_bytes())).expect("text"),
+        };
         assert_eq!(found, text, "{path}");
     }
     assert!(
@@ -233,13 +250,55 @@ async fn a_run_that_lost_the_checkpoint_writes_nothing_more() {
     assert_eq!(found.commit.and_then(|commit| commit.state), written_by_new);
 }
 
+/// The new run lists the log, the old one writes its entry, and then looks: it finds that it lost the checkpoint
+/// before it writes to a sink.
+#[tokio::test]
+async fn a_run_that_intends_after_it_was_listed_is_fenced() {
+    let inner = memory();
+    let faulty = FaultyStore::new(Arc::clone(&inner));
+    let old = open(&(Arc::new(faulty.clone()) as Store), 1).await;
+    run_batch(&old, 0).await;
+    let mut held = faulty.hold("put_opts a b/ckpt/offsets/1", Fault::Before);
+    let entry = offsets(1);
+    let intending = old.intend(BatchId(1), &entry);
+    let fight = async {
+        held.reached().await;
+        let new = open(&inner, 2).await;
+        let found = new.recover().await.expect("recovered");
+        assert_eq!(found.resume, Resume::After { batch: BatchId(0) });
+        held.release();
+        new
+    };
+    let (lost, new) = futures::join!(intending, fight);
+    assert_eq!(lost.expect_err("fenced").kind(), ErrorKind::Fenced);
+    new.check_claim().await.expect("the new run owns it");
+    let found = new.recover().await.expect("recovered");
+    assert_eq!(found.resume, Resume::Rerun { batch: BatchId(1) });
+}
+
+#[tokio::test]
+async fn runs_that_start_together_agree_on_the_operators() {
+    let inner = memory();
+    let faulty = FaultyStore::new(Arc::clone(&inner));
+    let first = open(&(Arc::new(faulty.clone()) as Store), 1).await;
+    let second = open(&inner, 2).await;
+    let mut held = faulty.hold("put_opts a b/ckpt/operators", Fault::Before);
+    let fight = async {
+        held.reached().await;
+        second.check_operators(&[], false).await.expect("written");
+        held.release();
+    };
+    let (checked, ()) = futures::join!(first.check_operators(&[], false), fight);
+    checked.expect("the same operators");
+}
+
 #[tokio::test]
 async fn a_damaged_log_is_named() {
     for (path, text, named) in [
         (
             "offsets/2",
             Some(&b"v1\n{"[..]),
-            "log entry `a b/ckpt/offsets/2` is damaged: it ends in the middle",
+            "log entry `a b/ckpt/offsets/2` is damaged: it ends in the middle: it has no checksum",
         ),
         (
             "offsets/2",
@@ -253,8 +312,9 @@ async fn a_damaged_log_is_named() {
         ),
         (
             "commits/2",
-            Some(b"v1\n{}"),
-            "log entry `a b/ckpt/commits/2` is damaged: a line of it is not what was expected",
+            Some(b"v1\n{}\nxxh3=0123456789abcdef"),
+            "log entry `a b/ckpt/commits/2` is damaged: its checksum is wrong: it was changed, cut off, or is not \
+             `commits/2`",
         ),
         (
             "offsets/1",
@@ -269,7 +329,7 @@ async fn a_damaged_log_is_named() {
         (
             "offsets/2",
             None,
-            "the checkpoint contradicts itself: `commits/2` is there, but the last entry of `offsets` is 1",
+            "the checkpoint contradicts itself: `commits/2` is there, but `offsets/2` is not: the last entry is 1",
         ),
         (
             "commits/9",
@@ -312,7 +372,7 @@ async fn a_damaged_state_is_named() {
         (
             "commits/0",
             Some(b"v1"),
-            "log entry `a b/ckpt/commits/0` is damaged: it ends after its first line",
+            "log entry `a b/ckpt/commits/0` is damaged: it ends in the middle: it has no checksum",
         ),
     ] {
         let store = memory();
@@ -382,23 +442,36 @@ async fn a_folder_that_is_no_checkpoint_of_ours_is_refused_untouched() {
 async fn the_operators_are_compared_once_there_is_a_batch() {
     let operator = |name: &str, key: DataType| OperatorIdentity {
         name: name.into(),
+        kind: "stateStoreSave".into(),
         keys: Arc::new(Schema::new(vec![Field::new("pump", key, true)])),
         values: Arc::new(Schema::empty()),
+        pane: None,
+        sources: Vec::new(),
+        takes_new_values: false,
     };
     let store = memory();
     let checkpoint = open(&store, 1).await;
     let first = [operator("aggregate", DataType::Utf8View)];
     let other = [operator("aggregate", DataType::Int64)];
-    checkpoint.check_operators(&first).await.expect("written");
-    checkpoint.check_operators(&first).await.expect("the same");
     checkpoint
-        .check_operators(&other)
+        .check_operators(&first, false)
+        .await
+        .expect("written");
+    checkpoint
+        .check_operators(&first, false)
+        .await
+        .expect("the same");
+    checkpoint
+        .check_operators(&other, false)
         .await
         .expect("nothing is stored yet");
     run_batch(&checkpoint, 0).await;
-    checkpoint.check_operators(&other).await.expect("the same");
+    checkpoint
+        .check_operators(&other, false)
+        .await
+        .expect("the same");
     let error = checkpoint
-        .check_operators(&first)
+        .check_operators(&first, false)
         .await
         .expect_err("differs");
     assert_eq!(
@@ -407,13 +480,13 @@ async fn the_operators_are_compared_once_there_is_a_batch() {
     );
     assert!(error.message().contains("Int64") && error.message().contains("Utf8View"));
 
-    put(&store, "operators", b"v1\n{\"operators\":").await;
+    put(&store, "operators-0", b"v1\n{\"operators\":").await;
     let error = checkpoint
-        .check_operators(&other)
+        .check_operators(&other, false)
         .await
         .expect_err("damaged");
     assert_eq!(error.kind(), ErrorKind::Corrupt);
-    assert!(error.message().contains("a b/ckpt/operators"), "{error}");
+    assert!(error.message().contains("a b/ckpt/operators-0"), "{error}");
 }
 
 #[derive(Debug)]
@@ -454,7 +527,7 @@ async fn a_temporary_checkpoint_remembers_nothing() {
     assert_eq!(checkpoint.query_id(), id);
     checkpoint.check_claim().await.expect("nobody else");
     checkpoint
-        .check_operators(&[])
+        .check_operators(&[], false)
         .await
         .expect("nothing to compare");
     for n in [0, 1, 1, 0] {

@@ -68,6 +68,7 @@ mod tests {
                     size: *size,
                     modified: 0,
                     etag: None,
+                    of_sink: false,
                 })
                 .collect();
             let admitted = admit(&mut waiting, &limit).expect("admitted");

@@ -59,6 +59,16 @@ impl Format {
         Ok((format, files))
     }
 
+    /// Its name.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Csv(_) => "csv",
+            Self::Json(_) => "json",
+            Self::Parquet => "parquet",
+            Self::Text(_) => "text",
+        }
+    }
+
     /// The schema without one of the user's, where the format has one.
     pub(super) fn own_schema(&self) -> Option<SchemaRef> {
         matches!(self, Self::Text(_)).then(read_text::schema)

@@ -259,12 +259,21 @@ macro_rules! shared_setters {
                 poll_interval: std::time::Duration, "pollInterval";
                 metadata_column: bool, "metadataColumn";
                 schema_inference: bool, "schemaInference";
+                ignore_corrupt_files: bool, "ignoreCorruptFiles";
+                ignore_missing_files: bool, "ignoreMissingFiles";
             );
 
             /// Sets `pathGlobFilter`.
             #[must_use]
             pub fn path_glob_filter(mut self, glob: impl Into<String>) -> Self {
                 self.files.path_glob_filter = Some(glob.into());
+                self
+            }
+
+            /// Sets `badFilesPath`.
+            #[must_use]
+            pub fn bad_files_path(mut self, path: impl Into<String>) -> Self {
+                self.files.bad_files_path = Some(path.into());
                 self
             }
 
@@ -405,7 +414,7 @@ fn put_mode(options: &mut Options, mode: ParseMode, corrupt: String) {
 }
 
 /// One ASCII character; `\t` and its like may be spelled out.
-fn byte(options: &mut Options, name: &'static str) -> Result<Option<u8>> {
+pub(super) fn byte(options: &mut Options, name: &'static str) -> Result<Option<u8>> {
     let Some(text) = options.take_str(name) else {
         return Ok(None);
     };
@@ -415,7 +424,8 @@ fn byte(options: &mut Options, name: &'static str) -> Result<Option<u8>> {
     }
 }
 
-fn unescape(text: &str) -> String {
+/// What `\t`, `\n` and their like stand for.
+pub(super) fn unescape(text: &str) -> String {
     match text {
         "\\t" => "\t".to_owned(),
         "\\n" => "\n".to_owned(),

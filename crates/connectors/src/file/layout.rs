@@ -38,6 +38,16 @@ enum Origin {
 }
 
 impl Layout {
+    /// No columns.
+    pub(super) fn empty() -> Self {
+        Self {
+            schema: Arc::new(Schema::empty()),
+            file_schema: Arc::new(Schema::empty()),
+            partitions: vec![],
+            origins: vec![],
+        }
+    }
+
     /// `data` is the user's schema; partition columns move to its end (Spark), all become nullable.
     ///
     /// # Errors
@@ -95,6 +105,7 @@ impl Layout {
             schema: Arc::new(self.schema.project(columns)?),
             file_columns: Vec::new(),
             corrupt: false,
+            utf8_only: false,
             slots: Vec::new(),
         };
         for column in columns {
@@ -128,6 +139,8 @@ pub(super) struct ReadPlan {
     pub(super) file_columns: Vec<usize>,
     /// Decoding gives the corrupt-record column after them.
     pub(super) corrupt: bool,
+    /// Text that is not UTF-8 is an error; else its odd bytes are read as `U+FFFD` (Spark).
+    pub(super) utf8_only: bool,
     slots: Vec<Slot>,
 }
 

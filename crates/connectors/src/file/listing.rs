@@ -3,6 +3,9 @@
 //! Left out are names that begin with `_` or `.` (folders on the way too, unless they are partitions),
 //! files being copied (`._COPYING_`), what `pathGlobFilter` does not match, and files in folders below
 //! unless `recursiveFileLookup` or partition columns ask for them. Order: (modification time, path).
+//!
+//! A directory that a file sink wrote is not listed: its files are those that the [log](super::committed) names, in that order. As in
+//! Spark only the directory itself counts, not a pattern that matches it, nor a file or folder in it.
 
 use futures::TryStreamExt;
 use glob::Pattern;
@@ -10,8 +13,10 @@ use highwater_core::{Error, Result};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStoreExt};
 
+use super::committed::Committed;
 use super::location::Location;
-use super::options::FileSourceOptions;
+use super::options::{CleanSource, FileSourceOptions};
+use super::sink_log;
 
 /// A file that a listing found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +29,8 @@ pub(super) struct ListedFile {
     pub(super) modified: i64,
     /// What the store calls this content of it.
     pub(super) etag: Option<String>,
+    /// The log of a sink names it.
+    pub(super) of_sink: bool,
 }
 
 impl From<ObjectMeta> for ListedFile {
@@ -33,11 +40,23 @@ impl From<ObjectMeta> for ListedFile {
             size: meta.size,
             modified: meta.last_modified.timestamp_millis(),
             etag: meta.e_tag,
+            of_sink: false,
         }
     }
 }
 
-/// How a path is listed.
+/// What a look at the path finds.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// The files of a folder, the oldest first.
+    Files(Vec<ListedFile>),
+    /// The log of the sink that wrote the directory.
+    Log(Committed),
+    /// The log of the sink, without a new entry.
+    SameLog,
+}
+
+/// How a path is looked at.
 #[derive(Clone, Debug)]
 pub(super) struct Lister {
     location: Location,
@@ -47,6 +66,10 @@ pub(super) struct Lister {
     name_filter: Option<Pattern>,
     /// Files in folders `k=v` count.
     partitioned: bool,
+    /// Files are to be deleted or moved after they are read.
+    cleans: bool,
+    /// The path is the directory of a sink, even if that has written nothing yet.
+    of_sink: bool,
 }
 
 impl Lister {
@@ -55,6 +78,31 @@ impl Lister {
     /// # Errors
     /// `Invalid` with Spark's condition `PATH_NOT_FOUND` when a path without wildcards does not exist.
     pub(super) async fn open(location: Location, options: &FileSourceOptions) -> Result<Self> {
+        let lister = Self::anywhere(location, options).await?;
+        if lister.exists().await? {
+            return Ok(lister);
+        }
+        let display = &lister.location.display;
+        Err(Error::invalid(format!("path does not exist: {display}"))
+            .with_condition("PATH_NOT_FOUND")
+            .with_hint("make the folder before the query starts, or use wildcards"))
+    }
+
+    /// For the directory of a sink, which need not exist yet.
+    ///
+    /// # Errors
+    /// `Invalid` when the path has wildcards or is a file.
+    pub(super) async fn of_sink(location: Location, options: &FileSourceOptions) -> Result<Self> {
+        let mut lister = Self::anywhere(location, options).await?;
+        if lister.single || lister.location.is_glob() {
+            let display = &lister.location.display;
+            return Err(Error::invalid(format!("`{display}` is no directory")).with_option("path"));
+        }
+        lister.of_sink = true;
+        Ok(lister)
+    }
+
+    async fn anywhere(location: Location, options: &FileSourceOptions) -> Result<Self> {
         let name_filter = options
             .path_glob_filter
             .as_deref()
@@ -65,20 +113,15 @@ impl Lister {
                     .with_option("pathGlobFilter")
                     .with_source(e)
             })?;
-        let lister = Self {
+        Ok(Self {
             single: location.is_file().await,
             location,
             recursive: options.recursive_file_lookup,
             name_filter,
             partitioned: !options.recursive_file_lookup,
-        };
-        if lister.exists().await? {
-            return Ok(lister);
-        }
-        let display = &lister.location.display;
-        Err(Error::invalid(format!("path does not exist: {display}"))
-            .with_condition("PATH_NOT_FOUND")
-            .with_hint("make the folder before the query starts, or use wildcards"))
+            cleans: options.clean_source != CleanSource::Off,
+            of_sink: false,
+        })
     }
 
     async fn exists(&self) -> Result<bool> {
@@ -99,34 +142,92 @@ impl Lister {
         self.partitioned = partitioned;
     }
 
-    /// The files that are there now, the oldest first.
+    /// The files that are there now, in the order in which they are taken.
     ///
     /// # Errors
     /// What the store says.
     pub(super) async fn list(&self) -> Result<Vec<ListedFile>> {
-        let base = &self.location.base;
-        let store = &self.location.store;
-        let found: Vec<ObjectMeta> = if self.single {
-            match store.head(base).await {
-                Ok(meta) => vec![meta],
-                Err(object_store::Error::NotFound { .. }) => vec![],
-                Err(e) => return Err(e.into()),
-            }
-        } else if self.location.is_flat() && !self.recursive && !self.partitioned {
-            store.list_with_delimiter(Some(base)).await?.objects
-        } else {
-            store.list(Some(base)).try_collect().await?
+        Ok(match self.look(None).await? {
+            Found::Files(files) => files,
+            Found::Log(log) => log.current(),
+            Found::SameLog => vec![],
+        })
+    }
+
+    /// What is there now, also in the directory of a sink that has no log yet.
+    ///
+    /// # Errors
+    /// As for [`look`](Self::look).
+    pub(super) async fn look_for_log(&self) -> Result<Found> {
+        let lister = Self {
+            of_sink: false,
+            ..self.clone()
         };
-        let mut files: Vec<ListedFile> = found
-            .into_iter()
-            .filter(|meta| self.counts(&meta.location))
-            .map(ListedFile::from)
-            .collect();
+        lister.look(None).await
+    }
+
+    /// What is there now; `known` is the latest entry of the sink's log that was seen before.
+    ///
+    /// # Errors
+    /// What the store says; `Unsupported` when files of a sink are to be deleted or moved.
+    pub(super) async fn look(&self, known: Option<u64>) -> Result<Found> {
+        let may_have_log = !self.single && !self.location.is_glob();
+        if self.of_sink || (may_have_log && self.location.has_folder(sink_log::FOLDER).await) {
+            return self.log(known).await;
+        }
+        let (found, has_log) = self.objects().await?;
+        if may_have_log && has_log {
+            return self.log(known).await;
+        }
+        let counting = found.into_iter().filter(|meta| self.counts(&meta.location));
+        let mut files: Vec<ListedFile> = counting.map(ListedFile::from).collect();
         self.refuse_compressed(&files)?;
         files.sort_unstable_by(|a, b| {
             (a.modified, a.path.as_ref()).cmp(&(b.modified, b.path.as_ref()))
         });
-        Ok(files)
+        Ok(Found::Files(files))
+    }
+
+    async fn log(&self, known: Option<u64>) -> Result<Found> {
+        if self.cleans {
+            return Err(Error::unsupported(format!(
+                "clean up of source files in `{}`, the output directory of a file sink",
+                self.location.display
+            ))
+            .with_option("cleanSource")
+            .with_hint("the sink looks after its files itself, see its option `retention`"));
+        }
+        if known.is_some() && Committed::latest_in(&self.location).await? == known {
+            return Ok(Found::SameLog);
+        }
+        let mut log = Committed::read(&self.location).await?;
+        if let Some(filter) = &self.name_filter {
+            log.retain(|path| filter.matches(path.filename().unwrap_or_default()));
+        }
+        self.refuse_compressed(&log.current())?;
+        Ok(Found::Log(log))
+    }
+
+    /// All objects below the base, and whether the log of a sink is among them.
+    async fn objects(&self) -> Result<(Vec<ObjectMeta>, bool)> {
+        let base = &self.location.base;
+        let store = &self.location.store;
+        if self.single {
+            return match store.head(base).await {
+                Ok(meta) => Ok((vec![meta], false)),
+                Err(object_store::Error::NotFound { .. }) => Ok((vec![], false)),
+                Err(e) => Err(e.into()),
+            };
+        }
+        let log = base.clone().join(sink_log::FOLDER);
+        if self.location.is_flat() && !self.recursive && !self.partitioned {
+            let listed = store.list_with_delimiter(Some(base)).await?;
+            let has_log = listed.common_prefixes.contains(&log);
+            return Ok((listed.objects, has_log));
+        }
+        let found: Vec<ObjectMeta> = store.list(Some(base)).try_collect().await?;
+        let has_log = found.iter().any(|meta| meta.location.prefix_matches(&log));
+        Ok((found, has_log))
     }
 
     /// Compressed files would only be read as garbage.

@@ -119,6 +119,23 @@ impl Location {
                 .is_ok_and(|m| m.is_dir())
     }
 
+    /// True when the base has a folder `name`, even an empty one, where the store knows of such.
+    pub(super) async fn has_folder(&self, name: &str) -> bool {
+        let folder = format!("{}/{name}", self.local_base());
+        self.local && tokio::fs::metadata(folder).await.is_ok_and(|m| m.is_dir())
+    }
+
+    /// Makes the folder `name` in the base, where the store knows of empty ones.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(super) async fn make_folder(&self, name: &str) -> Result<()> {
+        if self.local {
+            tokio::fs::create_dir_all(format!("{}/{name}", self.local_base())).await?;
+        }
+        Ok(())
+    }
+
     fn local_base(&self) -> String {
         format!("/{}", self.base)
     }

@@ -11,6 +11,8 @@ use highwater_storage::CompactingLog;
 use object_store::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
+use super::bad::AnotherFile;
+use super::committed::Mark;
 use super::listing::ListedFile;
 use super::location::Location;
 
@@ -26,23 +28,28 @@ pub(super) struct LoggedFile {
     /// What the store called its content.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) etag: Option<String>,
+    /// How far the source has come in the log of the sink that wrote the file; none for other files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) sink: Option<Mark>,
 }
 
 impl LoggedFile {
-    /// The record of a file that a listing found.
-    pub(super) fn new(file: ListedFile, location: &Location) -> Self {
+    /// The record of a file that a look found; `sink` for one that the log of a sink names.
+    pub(super) fn new(file: ListedFile, location: &Location, sink: Option<Mark>) -> Self {
         Self {
             path: location.url_of(&file.path),
             timestamp: file.modified,
             size: file.size,
             etag: file.etag,
+            sink,
         }
     }
 
     /// Compares the file as it is now with its record.
     ///
     /// On the local disk an etag changes when a folder is copied, so size and time decide there;
-    /// elsewhere size and etag, or the time where a store gives no etags.
+    /// elsewhere size and etag, or the time where a store gives no etags. The files of a sink are never
+    /// written again, and its log knows no etags: there the size decides.
     ///
     /// # Errors
     /// `Corrupt`, naming the file and what differs.
@@ -52,6 +59,7 @@ impl LoggedFile {
             format!("it had {} bytes and has {}", self.size, now.size)
         } else {
             match (&self.etag, &now.e_tag) {
+                _ if self.sink.is_some() => return Ok(()),
                 (Some(then), Some(now)) if !location.is_local() && then != now => {
                     format!("its etag was {then} and is {now}")
                 }
@@ -67,15 +75,23 @@ impl LoggedFile {
             "file {} has changed since it was taken: {difference}",
             self.path
         ))
-        .with_hint("write new files under new names; a file is read once and never again"))
+        .with_hint("write new files under new names; a file is read once and never again")
+        .with_source(AnotherFile))
     }
 
     /// The error for a file that is gone.
     pub(super) fn gone(&self, cause: object_store::Error) -> Error {
         match cause {
             object_store::Error::NotFound { .. } => {
+                let hint = match self.sink {
+                    Some(_) => {
+                        "the sink has rolled it up or given it up: let its files live longer than its \
+                         readers fall behind, or read the directory afresh with a new checkpoint"
+                    }
+                    None => "files must stay until the micro-batch that reads them is committed",
+                };
                 Error::corrupt(format!("file {} is gone since it was taken", self.path))
-                    .with_hint("files must stay until the micro-batch that reads them is committed")
+                    .with_hint(hint)
                     .with_source(cause)
             }
             other => Error::from(other).context(format_args!("file {}", self.path)),
@@ -128,11 +144,20 @@ impl FileLog {
     /// `Corrupt` when it cannot be read.
     pub(super) async fn open(context: &SourceContext) -> Result<Self> {
         let log = CompactingLog::new(Arc::clone(&context.store), context.folder.clone());
+        let log = log.sealed();
         let loaded = log.load_all().await?;
         let entries: BTreeMap<i64, Arc<[LoggedFile]>> = loaded
             .into_iter()
             .map(|(id, files)| (number(id), files.into()))
             .collect();
+        // Files of an entry that is gone would be found, and read, once more.
+        if let Some((missing, _)) = (0..).zip(entries.keys()).find(|(n, entry)| n != *entry) {
+            return Err(Error::corrupt(format!(
+                "entry `{}/{missing}` of the file source's log is missing, and later entries are there",
+                context.folder
+            ))
+            .with_hint(INCOMPLETE));
+        }
         Ok(Self {
             last: entries.keys().next_back().copied().unwrap_or(-1),
             entries,
@@ -164,18 +189,29 @@ impl FileLog {
         Ok(entry)
     }
 
+    /// Refuses a log that ends before `end`, where the query has come to.
+    ///
+    /// # Errors
+    /// `Corrupt`, naming the entry that is missing.
+    pub(super) fn reaches(&self, end: i64) -> Result<()> {
+        if end <= self.last {
+            return Ok(());
+        }
+        let folder = self.log.as_ref().map_or("sources", CompactingLog::folder);
+        Err(Error::corrupt(format!(
+            "entry `{folder}/{}` is missing: the file source's log ends at {}, but the query has read up to {end}",
+            self.last + 1,
+            self.last
+        ))
+        .with_hint(INCOMPLETE))
+    }
+
     /// The files of the entries after `start` up to `end`, in order.
     ///
     /// # Errors
     /// `Corrupt` when the log ends before `end`.
     pub(super) fn range(&self, start: i64, end: i64) -> Result<Vec<LoggedFile>> {
-        if end > self.last {
-            return Err(Error::corrupt(format!(
-                "the file source's log ends at {}, but the query has read up to {end}",
-                self.last
-            ))
-            .with_hint("the checkpoint's folder `sources` is incomplete; restore it"));
-        }
+        self.reaches(end)?;
         if end <= start {
             return Ok(Vec::new());
         }
@@ -196,6 +232,8 @@ impl FileLog {
             .collect()
     }
 }
+
+const INCOMPLETE: &str = "the checkpoint's folder `sources` is incomplete; restore it";
 
 fn number(id: BatchId) -> i64 {
     i64::try_from(id.0).unwrap_or(i64::MAX)

@@ -1,4 +1,5 @@
-//! Files as a source: `csv`, `json` (a JSON object a line), `parquet` and `text`.
+//! Files: `csv`, `json` (a JSON object a line), `parquet` and `text`. The sink has a folder of its own, `sink`;
+//! the rest is the source.
 //!
 //! ```text
 //!  load(path) ─► location ─► listing ─► seen? ─► admission ─► log     latest_offset: which files come next
@@ -15,13 +16,18 @@
 //! (`tolerant_csv`, `tolerant_json`) see a block of a file only after the strict one refused it, and
 //! nothing of a block is handed on before all of it is decoded: no row comes out twice.
 //!
-//! Reading order: `source`, `location`, `listing`, `seen`, `admission`, `log`, `layout`,
-//! `format`, `blocks`, `rows`, then the readers.
+//! A directory that a file sink wrote is exactly what the sink's log names: `committed` has the rules. The same files
+//! as a static table are a [`FileTable`].
+//!
+//! Reading order: `source`, `location`, `listing`, `committed`, `seen`, `admission`, `log`, `layout`,
+//! `format`, `blocks`, `rows`, then the readers, `bad`; `open`, `table`.
 
 mod admission;
+mod bad;
 mod blocks;
 mod cells;
 mod clean;
+mod committed;
 mod drift;
 mod format;
 mod format_options;
@@ -31,6 +37,7 @@ mod layout;
 mod listing;
 mod location;
 mod log;
+mod open;
 mod options;
 mod partitions;
 mod read_csv;
@@ -39,27 +46,27 @@ mod read_parquet;
 mod read_text;
 mod rows;
 mod seen;
+mod sink;
+mod sink_log;
 mod source;
+mod table;
 mod tolerant_csv;
 mod tolerant_json;
 
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use highwater_core::{Error, Result, Source, SourceProvider, SourceSpec};
+use highwater_core::{Result, Source, SourceProvider, SourceSpec};
 
 pub use format_options::{
     CsvSourceOptions, JsonSourceOptions, ParquetSourceOptions, TextSourceOptions,
 };
 pub use options::{CleanSource, FileSourceOptions, ParseMode};
+pub use sink::{CsvSinkProvider, JsonSinkProvider, ParquetSinkProvider, TextSinkProvider};
+pub use table::FileTable;
 
-use clean::Cleaner;
-use format::Format;
-use layout::Layout;
-use listing::Lister;
-use location::Location;
-use source::{FileStreamSource, Shared};
+use open::Opening;
+use source::FileStreamSource;
 
 macro_rules! providers {
     ($($provider:ident $format:literal $doc:literal)*) => {$(
@@ -74,7 +81,9 @@ macro_rules! providers {
             }
 
             async fn open(&self, spec: SourceSpec) -> Result<Arc<dyn Source>> {
-                open($format, spec).await
+                let clock = Arc::clone(&spec.clock);
+                let shared = Opening::Stream.open($format, spec).await?;
+                Ok(Arc::new(FileStreamSource::new(Arc::new(shared), clock)))
             }
         }
     )*};
@@ -84,84 +93,6 @@ providers! {
     JsonProvider "json" "Files with a JSON object a line, see [`JsonSourceOptions`]."
     ParquetProvider "parquet" "Parquet files, see [`ParquetSourceOptions`]."
     TextProvider "text" "Text files: a column `value`, see [`TextSourceOptions`]."
-}
-
-/// Opens a file source of format `name`.
-async fn open(name: &'static str, spec: SourceSpec) -> Result<Arc<dyn Source>> {
-    let mut options = spec.options;
-    let path = options.take_str("path");
-    let (format, files) = Format::take(name, &mut options)?;
-    let path = spec.path.or(path).ok_or_else(|| {
-        Error::invalid(format!("source `{name}` needs a path"))
-            .with_option("path")
-            .with_hint("give one with `load(path)`")
-    })?;
-    let runtime = spec.session.runtime_env();
-    let location = Location::parse(&path, runtime)?;
-    let cleaner = Cleaner::new(&files.clean_source, &location, runtime)?;
-    let base_path = match &files.base_path {
-        Some(base) => Some(base_of(base, &location, &Location::parse(base, runtime)?)?),
-        None => None,
-    };
-    let mut lister = Lister::open(location, &files).await?;
-    let (layout, look_below) = {
-        let found = lister.list().await?;
-        let given = spec.schema.or_else(|| format.own_schema());
-        let partitions = if files.recursive_file_lookup {
-            vec![]
-        } else {
-            let folders = found
-                .iter()
-                .map(|file| lister.folders(&file.path, base_path.as_ref()));
-            partitions::discover(&folders.collect::<Vec<_>>(), given.as_ref())?
-        };
-        let data: SchemaRef = match given {
-            Some(schema) => schema,
-            None if files.schema_inference => {
-                infer::infer(&format, &found, lister.location(), &spec.session).await?
-            }
-            None => return Err(no_schema(name)),
-        };
-        // Without a file it is too early to say: partitions that come later must not go unnoticed.
-        let look_below = !partitions.is_empty() || found.is_empty();
-        let corrupt = format.corrupt_column();
-        let layout = Layout::new(&data, partitions, corrupt, files.metadata_column)?;
-        (layout, look_below)
-    };
-    format.check(&layout.file_schema)?;
-    lister.set_partitioned(look_below);
-    let base = lister.location();
-    let shared = Shared {
-        description: format!("FileStreamSource[{}]", base.shown()),
-        format,
-        options: files,
-        layout,
-        cleaner,
-        base_path,
-        lister,
-    };
-    Ok(Arc::new(FileStreamSource::new(
-        Arc::new(shared),
-        spec.clock,
-    )))
-}
-
-fn no_schema(name: &str) -> Error {
-    Error::invalid(format!("source `{name}` needs a schema")).with_hint(
-        "give one with `schema(\"id BIGINT, name STRING\")`, or set `schemaInference` to true",
-    )
-}
-
-fn base_of(text: &str, location: &Location, base: &Location) -> Result<object_store::path::Path> {
-    let inside = base.url == location.url && location.base.prefix_matches(&base.base);
-    if base.is_glob() || !inside {
-        return Err(Error::invalid(format!(
-            "option `basePath` is `{text}`: it must be a folder above `{}`",
-            location.display
-        ))
-        .with_option("basePath"));
-    }
-    Ok(base.base.clone())
 }
 
 #[cfg(test)]

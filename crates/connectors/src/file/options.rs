@@ -39,6 +39,15 @@ pub struct FileSourceOptions {
     pub metadata_column: bool,
     /// `schemaInference`: without a schema, look into the files that are there at the start.
     pub schema_inference: bool,
+    /// `badFilesPath`: a file that cannot be decoded (no Parquet, a malformed row under FAILFAST, not UTF-8) is set
+    /// aside: none of its rows is read, a line of JSON in `<badFilesPath>/bad_files/` says why, and the progress
+    /// names it. The file stays where it is. Each file is held in memory until all of it is decoded. Ours.
+    pub bad_files_path: Option<String>,
+    /// `ignoreCorruptFiles`: a file is read as far as it can be decoded, and the progress names it. A malformed row
+    /// under FAILFAST is an error all the same, and so is a store that does not answer.
+    pub ignore_corrupt_files: bool,
+    /// `ignoreMissingFiles`: a file that is gone since it was taken is passed over, and the progress names it.
+    pub ignore_missing_files: bool,
 }
 
 impl Default for FileSourceOptions {
@@ -56,6 +65,9 @@ impl Default for FileSourceOptions {
             base_path: None,
             metadata_column: false,
             schema_inference: false,
+            bad_files_path: None,
+            ignore_corrupt_files: false,
+            ignore_missing_files: false,
         }
     }
 }
@@ -88,6 +100,9 @@ impl FileSourceOptions {
             metadata_column: options.take("metadataColumn")?.unwrap_or(false),
             schema_inference: take_alias(options, "schemaInference", "inferSchema")?
                 .unwrap_or(false),
+            bad_files_path: options.take_str("badFilesPath"),
+            ignore_corrupt_files: options.take("ignoreCorruptFiles")?.unwrap_or(false),
+            ignore_missing_files: options.take("ignoreMissingFiles")?.unwrap_or(false),
         };
         taken.check()?;
         Ok(taken)
@@ -100,6 +115,13 @@ impl FileSourceOptions {
             )
             .with_option("maxBytesPerTrigger")
             .with_hint("give one of them"));
+        }
+        if self.bad_files_path.is_some() && self.ignore_corrupt_files {
+            return Err(Error::invalid(
+                "options `badFilesPath` and `ignoreCorruptFiles` exclude each other",
+            )
+            .with_option("ignoreCorruptFiles")
+            .with_hint("the one leaves a bad file out, the other reads it as far as it goes"));
         }
         if self.poll_interval.is_zero() {
             return Err(
@@ -148,6 +170,8 @@ impl FileSourceOptions {
             ("recursiveFileLookup", self.recursive_file_lookup),
             ("metadataColumn", self.metadata_column),
             ("schemaInference", self.schema_inference),
+            ("ignoreCorruptFiles", self.ignore_corrupt_files),
+            ("ignoreMissingFiles", self.ignore_missing_files),
         ] {
             if set {
                 options.set(name, true);
@@ -156,6 +180,7 @@ impl FileSourceOptions {
         for (name, text) in [
             ("pathGlobFilter", self.path_glob_filter),
             ("basePath", self.base_path),
+            ("badFilesPath", self.bad_files_path),
         ] {
             if let Some(text) = text {
                 options.set(name, text);
@@ -247,14 +272,14 @@ impl fmt::Display for ParseMode {
 
 /// Options of Spark's batch readers that a stream, or this build, does not have.
 fn refuse(options: &mut Options) -> Result<()> {
-    const REFUSED: [(&str, &str); 9] = [
+    const REFUSED: [(&str, &str); 7] = [
         (
             "modifiedBefore",
-            "a stream reads every file once; there is no time limit on them",
+            "every file counts; there is no time limit on them",
         ),
         (
             "modifiedAfter",
-            "a stream reads every file once; there is no time limit on them",
+            "every file counts; there is no time limit on them",
         ),
         (
             "compression",
@@ -264,8 +289,6 @@ fn refuse(options: &mut Options) -> Result<()> {
             "format.compression",
             "compressed files are not supported; unpack them first",
         ),
-        ("ignoreCorruptFiles", "a damaged file is an error"),
-        ("ignoreMissingFiles", "a file that is gone is an error"),
         (
             "mergeSchema",
             "give a schema that has the columns of all files",
@@ -316,7 +339,8 @@ pub(super) fn unsupported(name: &str, why: &str) -> Error {
         .with_hint(why)
 }
 
-fn duration(options: &mut Options, name: &'static str) -> Result<Option<Duration>> {
+/// A length of time without months that is not negative.
+pub(super) fn duration(options: &mut Options, name: &'static str) -> Result<Option<Duration>> {
     options
         .take_interval(name)?
         .map(|interval| interval.to_duration())

@@ -13,7 +13,7 @@ use highwater_core::{Error, Result};
 use percent_encoding::percent_decode_str;
 
 /// The value that stands for null in a path (Hive's and Spark's).
-const NULL: &str = "__HIVE_DEFAULT_PARTITION__";
+pub(super) const NULL: &str = "__HIVE_DEFAULT_PARTITION__";
 
 /// The partition columns of files whose folders are `folders`, typed by `given` where it has them.
 ///
@@ -45,6 +45,19 @@ pub(super) fn discover(folders: &[Vec<&str>], given: Option<&SchemaRef>) -> Resu
         .zip(&values)
         .map(|(name, values)| typed(name, values, given))
         .collect())
+}
+
+/// The partition column `name`, which is known before there is a file; its type is that of `given`.
+///
+/// # Errors
+/// `Invalid` when there is no such column.
+pub(super) fn known(name: &str, given: Option<&SchemaRef>) -> Result<FieldRef> {
+    let field = given.and_then(|schema| schema.field_with_name(name).ok());
+    field.cloned().map(Arc::new).ok_or_else(|| {
+        Error::invalid(format!("there is no column `{name}` to partition by"))
+            .with_column(name)
+            .with_option("partitionBy")
+    })
 }
 
 fn typed(name: String, values: &[Option<String>], given: Option<&SchemaRef>) -> FieldRef {

@@ -13,7 +13,7 @@ use futures::{StreamExt, stream};
 use highwater_core::{Error, Result};
 use object_store::ObjectStoreExt;
 
-use super::blocks::{Block, Blocks, Cut};
+use super::blocks::{Block, Blocks, Cut, newlines};
 use super::layout::{Constants, ReadPlan};
 use super::location::Location;
 use super::log::LoggedFile;
@@ -96,6 +96,9 @@ impl Rows {
             let Some(block) = block else {
                 return Ok(None);
             };
+            if self.plan.utf8_only {
+                must_be_utf8(&block, file)?;
+            }
             let batches = self.reader.decode(&block, file)?;
             self.ready
                 .extend(batches.into_iter().filter(|batch| batch.num_rows() > 0));
@@ -113,6 +116,16 @@ impl Rows {
             .map_err(|e| file.gone(e))?;
         file.check(&result.meta, &self.location)?;
         Ok(Blocks::new(result, self.reader.cut()))
+    }
+}
+
+fn must_be_utf8(block: &Block, file: &str) -> Result<()> {
+    match std::str::from_utf8(&block.bytes) {
+        Ok(_) => Ok(()),
+        Err(e) => {
+            let line = block.line + newlines(&block.bytes[..e.valid_up_to()]);
+            Err(Error::corrupt(format!("file {file}, line {line}: it is not UTF-8")).with_source(e))
+        }
     }
 }
 

@@ -52,6 +52,12 @@ impl SeenFiles {
         }
     }
 
+    /// From now on no file is too old: what the log of a sink names counts, however old it is.
+    pub(super) fn forget_none(&mut self) {
+        self.max_age = None;
+        self.horizon = i64::MIN;
+    }
+
     fn key<'a>(&self, url: &'a str) -> &'a str {
         match url.rsplit_once('/') {
             Some((_, name)) if self.by_name => name,

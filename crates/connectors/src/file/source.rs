@@ -1,21 +1,25 @@
 //! The file source: finds new files, writes down which it takes, and reads them in that order.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::execution::SendableRecordBatchStream;
 use highwater_core::{
-    Clock, Offset, ReadLimit, ReadRequest, Result, Source, SourceContext, SourceTraits, Timestamp,
+    Clock, Error, Offset, OffsetRange, ReadLimit, ReadRequest, Result, Source, SourceContext,
+    SourceTraits, Timestamp,
 };
 use tokio::sync::Mutex;
 
 use super::admission::admit;
+use super::bad::{BadFiles, Ledger, Watched};
 use super::clean::Cleaner;
+use super::committed::{Committed, Mark, Place};
 use super::format::Format;
 use super::layout::Layout;
-use super::listing::{ListedFile, Lister};
+use super::listing::{Found, ListedFile, Lister};
+use super::location::Location;
 use super::log::{FileLog, FileOffset, LoggedFile};
 use super::options::FileSourceOptions;
 use super::partitions;
@@ -31,9 +35,61 @@ pub(super) struct Shared {
     pub(super) lister: Lister,
     pub(super) layout: Layout,
     pub(super) cleaner: Cleaner,
+    pub(super) bad_files: Arc<BadFiles>,
     /// Partition columns are looked for below it.
     pub(super) base_path: Option<Path>,
     pub(super) description: String,
+}
+
+impl Shared {
+    /// The streams of `files`, in their order; what is wrong with files is noted in `ledger`.
+    pub(super) fn streams(
+        &self,
+        files: Vec<LoggedFile>,
+        request: &ReadRequest,
+        ledger: &Arc<Ledger>,
+    ) -> Result<Vec<SendableRecordBatchStream>> {
+        let whole = self.bad_files.set_aside();
+        let mut decoded = request.clone();
+        if whole {
+            (decoded.projection, decoded.filters) = (None, Vec::new());
+        }
+        let mut plan = self.layout.plan(decoded.projection.as_deref())?;
+        plan.utf8_only = whole;
+        let plan = Arc::new(plan);
+        ledger.begin(&request.range);
+        let watched: Vec<Watched> = files
+            .iter()
+            .map(|file| Watched {
+                file: file.clone(),
+                bad: Arc::clone(&self.bad_files),
+                ledger: Arc::clone(ledger),
+                projection: request.projection.clone().filter(|_| whole),
+            })
+            .collect();
+        let reads = files.into_iter().map(|file| {
+            let path = self.lister.location().path_of(&file.path)?;
+            let folders = if self.options.recursive_file_lookup {
+                vec![]
+            } else {
+                self.lister.folders(&path, self.base_path.as_ref())
+            };
+            let values = partitions::values(&folders, &self.layout.partitions, &file.path)?;
+            Ok(FileRead {
+                constants: plan.constants(&file, values)?,
+                file,
+            })
+        });
+        let reads = reads.collect::<Result<Vec<_>>>()?;
+        let location = self.lister.location();
+        let streams = self
+            .format
+            .streams(reads, location, &self.layout, &plan, &decoded)?;
+        let streams = watched.into_iter().zip(streams);
+        streams
+            .map(|(watched, rows)| watched.rows(rows, &request.task))
+            .collect()
+    }
 }
 
 /// The file source of one query; the one a session opened keeps its log in memory only.
@@ -41,6 +97,7 @@ pub(super) struct Shared {
 pub(super) struct FileStreamSource {
     shared: Arc<Shared>,
     clock: Arc<dyn Clock>,
+    ledger: Arc<Ledger>,
     state: Mutex<State>,
 }
 
@@ -51,6 +108,10 @@ struct State {
     /// Found by a listing and not taken yet, in the order in which they will be.
     waiting: VecDeque<ListedFile>,
     listed: Option<Timestamp>,
+    /// How far the query has come in the log of the sink that wrote the directory, if one did.
+    place: Option<Place>,
+    /// That log when it was last read.
+    committed: Option<Committed>,
     /// The query has come so far: entries after it are still to be read.
     reached: i64,
     /// Files of entries up to here were read by an earlier run, or are cleaned up.
@@ -60,57 +121,35 @@ struct State {
 impl FileStreamSource {
     /// A source with no query.
     pub(super) fn new(shared: Arc<Shared>, clock: Arc<dyn Clock>) -> Self {
-        Self::with_log(shared, clock, FileLog::in_memory())
+        Self::with_log(shared, clock, FileLog::in_memory(), Ledger::default())
     }
 
-    fn with_log(shared: Arc<Shared>, clock: Arc<dyn Clock>, log: FileLog) -> Self {
+    fn with_log(shared: Arc<Shared>, clock: Arc<dyn Clock>, log: FileLog, ledger: Ledger) -> Self {
         let options = &shared.options;
         let mut seen = SeenFiles::new(options.age_limit_ms(), options.file_name_only);
         for file in log.files() {
             seen.add(&file.path, file.timestamp);
         }
-        seen.purge();
+        let place = Place::restore(log.files().filter_map(|file| file.sink.as_ref()));
+        if place.is_none() {
+            seen.purge();
+        }
         let state = State {
             seen,
             log,
             waiting: VecDeque::new(),
             listed: None,
+            place,
+            committed: None,
             reached: -1,
             cleaned: None,
         };
         Self {
             shared,
             clock,
+            ledger: Arc::new(ledger),
             state: Mutex::new(state),
         }
-    }
-
-    /// The streams of `files`, in their order.
-    fn open(
-        &self,
-        files: Vec<LoggedFile>,
-        request: &ReadRequest,
-    ) -> Result<Vec<SendableRecordBatchStream>> {
-        let shared = &self.shared;
-        let location = shared.lister.location();
-        let plan = Arc::new(shared.layout.plan(request.projection.as_deref())?);
-        let reads = files.into_iter().map(|file| {
-            let path = location.path_of(&file.path)?;
-            let folders = if shared.options.recursive_file_lookup {
-                vec![]
-            } else {
-                shared.lister.folders(&path, shared.base_path.as_ref())
-            };
-            let values = partitions::values(&folders, &shared.layout.partitions, &file.path)?;
-            Ok(FileRead {
-                constants: plan.constants(&file, values)?,
-                file,
-            })
-        });
-        let reads = reads.collect::<Result<Vec<_>>>()?;
-        shared
-            .format
-            .streams(reads, location, &shared.layout, &plan, request)
     }
 }
 
@@ -135,12 +174,25 @@ impl State {
             return Ok(());
         }
         let location = shared.lister.location();
-        let mut found = shared.lister.list().await?;
+        let known = self.committed.as_ref().and_then(Committed::latest);
+        let mut found = match shared.lister.look(known).await? {
+            Found::Files(_) if self.place.is_some() => return Err(log_is_gone(shared)),
+            Found::Files(files) => files,
+            Found::Log(log) => self.follow(log, location)?,
+            Found::SameLog => {
+                self.listed = Some(now);
+                return Ok(());
+            }
+        };
         self.listed = Some(now);
         found.retain(|file| {
             self.seen
                 .is_new(&location.url_of(&file.path), file.modified)
         });
+        if let (true, Some(place), Some(log)) = (found.is_empty(), &mut self.place, &self.committed)
+        {
+            place.come_to(log);
+        }
         if shared.options.latest_first {
             found.reverse();
         }
@@ -149,6 +201,21 @@ impl State {
             self.drop_namesakes();
         }
         Ok(())
+    }
+
+    /// All files that the query takes of what a sink's log names, taken or not.
+    fn follow(&mut self, log: Committed, location: &Location) -> Result<Vec<ListedFile>> {
+        self.seen.forget_none();
+        let files = match &self.place {
+            None => log.current(),
+            Some(place) => {
+                let taken = |path: &Path| !self.seen.is_new(&location.url_of(path), 0);
+                log.check(place, taken)?;
+                log.since(place, taken)
+            }
+        };
+        self.committed = Some(log);
+        Ok(files)
     }
 
     /// Of waiting files with the same name only the first stays.
@@ -165,10 +232,21 @@ impl State {
             return Ok(false);
         }
         let location = shared.lister.location();
-        let files: Vec<LoggedFile> = admitted
+        let (place, mut mark) = match &self.committed {
+            None => (None, None),
+            Some(log) => {
+                let (place, mark) = Place::after(self.place.as_ref(), log, self.waiting.iter());
+                (Some(place), Some(mark))
+            }
+        };
+        let mut files: Vec<LoggedFile> = admitted
             .into_iter()
-            .map(|file| LoggedFile::new(file, location))
+            .map(|file| LoggedFile::new(file, location, None))
             .collect();
+        for file in &mut files {
+            file.sink.clone_from(&mark);
+            mark = mark.map(Mark::alone);
+        }
         for file in &files {
             self.seen.add(&file.path, file.timestamp);
         }
@@ -176,10 +254,20 @@ impl State {
         if let Err(error) = self.log.add(files).await {
             // What was taken is not written down: the next listing must find it again.
             self.listed = None;
+            self.committed = None;
             return Err(error);
         }
+        self.place = place;
         Ok(true)
     }
+}
+
+fn log_is_gone(shared: &Shared) -> Error {
+    let display = &shared.lister.location().display;
+    Error::corrupt(format!(
+        "`{display}` was the directory of a file sink, and its folder `_spark_metadata` is gone"
+    ))
+    .with_hint("restore the folder, or read the directory afresh with a new checkpoint")
 }
 
 #[async_trait]
@@ -214,6 +302,8 @@ impl Source for FileStreamSource {
     ) -> Result<Offset> {
         let start = FileOffset::entry_of(start)?;
         let mut state = self.state.lock().await;
+        // Else the next entry would get the number of one that was read, and would never be.
+        state.log.reaches(start)?;
         state.came_to(start);
         if let Some(upto) = upto {
             let upto = FileOffset::entry_of(upto)?.min(state.log.last());
@@ -247,7 +337,7 @@ impl Source for FileStreamSource {
             state.reached = state.reached.max(end);
             files
         };
-        self.open(files, &request)
+        self.shared.streams(files, &request, &self.ledger)
     }
 
     fn read_limit(&self) -> ReadLimit {
@@ -256,8 +346,13 @@ impl Source for FileStreamSource {
 
     async fn for_query(&self, context: SourceContext) -> Result<Option<Arc<dyn Source>>> {
         let log = FileLog::open(&context).await?;
-        let source = Self::with_log(Arc::clone(&self.shared), context.clock, log);
+        let ledger = Ledger::open(&context).await?;
+        let source = Self::with_log(Arc::clone(&self.shared), context.clock, log, ledger);
         Ok(Some(Arc::new(source)))
+    }
+
+    fn metrics(&self, range: &OffsetRange) -> BTreeMap<String, String> {
+        self.ledger.metrics(range)
     }
 
     async fn commit(&self, end: &Offset) -> Result<()> {

@@ -21,7 +21,11 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use tempfile::TempDir;
 
+mod sink_directory;
+
 use super::{CsvProvider, CsvSourceOptions, JsonProvider, ParquetProvider, TextProvider};
+
+mod bad;
 
 /// A folder, a checkpoint and a clock.
 struct World {

@@ -7,5 +7,5 @@ pub mod contract;
 mod faulty_store;
 mod manual_clock;
 
-pub use faulty_store::{Fault, FaultyStore};
+pub use faulty_store::{Failure, Fault, FaultyStore, Held, Which};
 pub use manual_clock::ManualClock;

@@ -310,7 +310,7 @@ pub(crate) async fn logged(store: &Arc<dyn ObjectStore>, file: &str) -> serde_js
     let path = object_store::path::Path::from(format!("ckpt/{file}"));
     let entry = store.get(&path).await.unwrap().bytes().await.unwrap();
     let text = std::str::from_utf8(&entry).unwrap();
-    serde_json::from_str(text.strip_prefix("v1\n").unwrap()).unwrap()
+    serde_json::from_str(text.lines().nth(1).unwrap()).unwrap()
 }
 
 /// Lets the query's task run until it waits.

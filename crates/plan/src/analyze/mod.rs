@@ -9,9 +9,13 @@
 
 mod refusals;
 
-pub(crate) use refusals::within_without_watermark;
+pub(crate) use refusals::{
+    join_never_completes, join_unbounded, join_with_mark, join_without_equality,
+    within_without_watermark,
+};
 
 use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{JoinType, NullEquality};
 use datafusion::logical_expr::{
     Aggregate, Distinct, Extension, FetchType, Join, Limit, LogicalPlan, SkipType, Sort, Union,
     UserDefinedLogicalNode,
@@ -196,7 +200,7 @@ impl Checker {
             LogicalPlan::Sort(sort) => self.sort(sort, below),
             LogicalPlan::Limit(limit) => self.limit(limit, below),
             LogicalPlan::Union(union) => self.union(union, &inputs, below),
-            LogicalPlan::Join(join) => Err(refuse_join(join, &inputs, self.mode)),
+            LogicalPlan::Join(join) => self.join(join, &inputs, below),
             LogicalPlan::Window(window) => Err(refusals::over_window(&window.window_expr)),
             LogicalPlan::Extension(Extension { node }) => self.extension(node.as_ref(), below),
         }
@@ -292,12 +296,42 @@ impl Checker {
         }
     }
 
+    /// EXCEPT and INTERSECT are joins by now. Whether a join of two streams is bounded is seen when it is planned.
+    fn join(&self, join: &Join, inputs: &[Facts], below: Facts) -> Result<Facts> {
+        let streams = |i: usize| inputs.get(i).is_some_and(|facts| facts.streaming);
+        let (left, right) = (streams(0), streams(1));
+        let set_operation = join.null_equality == NullEquality::NullEqualsNull
+            && matches!(join.join_type, JoinType::LeftAnti | JoinType::LeftSemi);
+        if !(left && right) || set_operation {
+            return Err(refusals::join(join, left, right));
+        }
+        if !joins_in(join.join_type, self.mode) {
+            return Err(refusals::join_mode(join.join_type, self.mode));
+        }
+        if self.changes(below) {
+            return Err(refusals::above_aggregate("join", self.mode));
+        }
+        Ok(below)
+    }
+
     fn union(&self, _union: &Union, inputs: &[Facts], below: Facts) -> Result<Facts> {
         if inputs.iter().all(|input| input.streaming) {
             Ok(below)
         } else {
             Err(refusals::union_with_static())
         }
+    }
+}
+
+/// True when a join of two streams can run in `mode`: where rows come out late, or not at all, only what is final does.
+fn joins_in(join_type: JoinType, mode: OutputMode) -> bool {
+    match mode {
+        OutputMode::Append => true,
+        OutputMode::Update => {
+            use JoinType::{Inner, LeftSemi, RightSemi};
+            matches!(join_type, Inner | LeftSemi | RightSemi)
+        }
+        _ => false,
     }
 }
 
@@ -310,12 +344,6 @@ fn watermark(below: Facts) -> Result<Facts> {
         watermarked: true,
         ..below
     })
-}
-
-/// Why the join is refused; EXCEPT and INTERSECT are joins by now.
-fn refuse_join(join: &Join, inputs: &[Facts], mode: OutputMode) -> highwater_core::Error {
-    let streams = |i: usize| inputs.get(i).is_some_and(|facts| facts.streaming);
-    refusals::join(join, streams(0), streams(1), mode)
 }
 
 #[cfg(test)]

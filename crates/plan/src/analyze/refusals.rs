@@ -63,6 +63,7 @@ pub(super) fn unknown_mode(mode: OutputMode) -> Error {
 pub(super) fn above_aggregate(operator: &str, mode: OutputMode) -> Error {
     let what = match operator {
         "dedup" => "a deduplication by event time over the result of an aggregate",
+        "join" => "a join with the result of an aggregate",
         _ => "an aggregate over the result of another",
     };
     refuse(
@@ -199,8 +200,8 @@ pub(super) fn command(what: &str) -> Error {
     )
 }
 
-/// A join with a streaming side: in Spark's words where Spark refuses it, else as not there yet.
-pub(super) fn join(join: &Join, left: bool, right: bool, mode: OutputMode) -> Error {
+/// A join with one streaming side, or a set operation: in Spark's words where Spark refuses it, else as not there yet.
+pub(super) fn join(join: &Join, left: bool, right: bool) -> Error {
     let set_operation = join.null_equality == NullEquality::NullEqualsNull;
     match (join.join_type, set_operation) {
         (JoinType::LeftAnti, true) => refuse_except(right),
@@ -209,7 +210,6 @@ pub(super) fn join(join: &Join, left: bool, right: bool, mode: OutputMode) -> Er
             "Intersect of streaming DataFrames/Datasets is not supported",
             "join with the static table, or filter with IN (SELECT …) over it",
         ),
-        _ if left && right => refuse_two_streams(join.join_type, mode),
         _ => refuse_with_static(join.join_type, left),
     }
 }
@@ -229,25 +229,87 @@ fn refuse_except(right: bool) -> Error {
     )
 }
 
-fn refuse_two_streams(join_type: JoinType, mode: OutputMode) -> Error {
-    let name = spark_name(join_type);
-    let message = match (join_type, mode) {
-        (JoinType::LeftAnti | JoinType::RightAnti, _) => {
-            format!(
-                "{name} joins with a streaming DataFrame/Dataset on the right are not supported"
-            )
-        }
-        (JoinType::Inner, OutputMode::Complete) => format!(
-            "{name} join between two streaming DataFrames/Datasets is not supported in Complete \
-             output mode, only in Append and Update"
+/// A join of two streams in a mode in which its rows would not be final.
+pub(super) fn join_mode(join_type: JoinType, mode: OutputMode) -> Error {
+    let name = join_name(join_type);
+    let (mode, modes, hint) = match (join_type, mode) {
+        (JoinType::Inner | JoinType::LeftSemi | JoinType::RightSemi, mode) => (
+            mode,
+            "Append and Update output modes",
+            "use append or update mode",
         ),
-        _ => format!("{name} join between two streaming DataFrames/Datasets is not supported yet"),
+        (_, mode) => (mode, "Append output mode", "use append mode"),
     };
-    refuse("join", message, "write one side to a table first")
+    let mode = match mode {
+        OutputMode::Update => "Update",
+        _ => "Complete",
+    };
+    refuse(
+        "join",
+        format!(
+            "{name} join between two streaming DataFrames/Datasets is not supported in {mode} \
+             output mode, only in {modes}"
+        ),
+        hint,
+    )
+}
+
+/// An outer, semi or anti join whose rows could never be let go.
+pub(crate) fn join_unbounded(join_type: JoinType) -> Error {
+    refuse(
+        "join",
+        format!(
+            "Stream-stream {} join between two streaming DataFrame/Datasets is not supported without a watermark in \
+             the join keys, or a watermark on the nullable side and an appropriate range condition",
+            join_name(join_type)
+        ),
+        "put a watermark on the event time of both sides, and limit it in the condition: \
+         `l.k = r.k AND r.ts >= l.ts AND r.ts <= l.ts + INTERVAL '10' SECOND`, or `l.k = r.k AND l.ts = r.ts`",
+    )
+}
+
+/// An outer or anti join that Spark accepts, and whose unmatched rows never come out of it.
+pub(crate) fn join_never_completes(join_type: JoinType) -> Error {
+    let side = match join_type {
+        JoinType::Right | JoinType::RightAnti => "right",
+        _ => "left",
+    };
+    refuse(
+        "join",
+        format!(
+            "Stream-stream {} join between two streaming DataFrame/Datasets is not supported when the {side} side has \
+             no watermark of its own: its rows would wait for ever, and those without a match never come out",
+            join_name(join_type)
+        ),
+        &format!(
+            "put a watermark on the event time of the {side} side too, and keep that column in the join's condition"
+        ),
+    )
+}
+
+/// A join of two streams that is none of SQL's.
+pub(crate) fn join_with_mark(join_type: JoinType) -> Error {
+    refuse(
+        "join",
+        format!(
+            "{} joins of two streaming DataFrames/Datasets are not supported",
+            join_name(join_type)
+        ),
+        "use LEFT SEMI JOIN",
+    )
+}
+
+/// A join of two streams that compares nothing for being equal.
+pub(crate) fn join_without_equality() -> Error {
+    refuse(
+        "join",
+        "Stream-stream join without equality predicate is not supported",
+        "compare a column of each side with `=` in the join's condition, beside what else it says",
+    )
 }
 
 fn refuse_with_static(join_type: JoinType, left: bool) -> Error {
-    let name = spark_name(join_type);
+    let name = join_name(join_type);
     let sides = if left {
         "with a streaming DataFrame/Dataset on the left and a static DataFrame/Dataset on the right"
     } else {
@@ -267,7 +329,7 @@ fn refuse_with_static(join_type: JoinType, left: bool) -> Error {
     )
 }
 
-fn spark_name(join_type: JoinType) -> &'static str {
+fn join_name(join_type: JoinType) -> &'static str {
     match join_type {
         JoinType::Inner => "Inner",
         JoinType::Left => "LeftOuter",

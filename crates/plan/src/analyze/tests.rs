@@ -45,6 +45,19 @@ const ALLOWED: &[(OutputMode, &str)] = &[
         "SELECT k, count(DISTINCT v) AS n FROM events GROUP BY k",
     ),
     (UPDATE, "SELECT DISTINCT k FROM events"),
+    (APPEND, "SELECT e.k FROM events e JOIN other o ON e.k = o.k"),
+    (
+        UPDATE,
+        "SELECT e.k FROM events e, other o WHERE e.k = o.k AND e.v < o.v",
+    ),
+    (
+        UPDATE,
+        "SELECT e.k, count(*) FROM events e JOIN other o ON e.k = o.k GROUP BY e.k",
+    ),
+    (
+        APPEND,
+        "SELECT a.k FROM events a JOIN events b ON a.k = b.k JOIN other o ON b.k = o.k AND a.v = o.v",
+    ),
     (
         UPDATE,
         "SELECT k, v, count(*) AS n FROM events GROUP BY CUBE(k, v)",
@@ -209,16 +222,50 @@ const REFUSED: &[(OutputMode, &str, &str, &str)] = &[
         "Intersect of streaming DataFrames/Datasets is not supported",
     ),
     (
-        APPEND,
-        "SELECT e.k FROM events e JOIN other o ON e.k = o.k",
+        COMPLETE,
+        "SELECT e.k, count(*) FROM events e JOIN other o ON e.k = o.k GROUP BY e.k",
         "join",
-        "Inner join between two streaming DataFrames/Datasets",
+        "Inner join between two streaming DataFrames/Datasets is not supported in Complete output mode, only in Append \
+         and Update output modes",
+    ),
+    (
+        UPDATE,
+        "SELECT e.k FROM events e LEFT JOIN other o ON e.k = o.k",
+        "join",
+        "LeftOuter join between two streaming DataFrames/Datasets is not supported in Update output mode, only in Append \
+         output mode",
+    ),
+    (
+        APPEND,
+        "SELECT e.k FROM events e FULL JOIN other o ON e.k = o.k",
+        "join",
+        "Stream-stream FullOuter join between two streaming DataFrame/Datasets is not supported without a watermark in \
+         the join keys, or a watermark on the nullable side and an appropriate range condition",
     ),
     (
         APPEND,
         "SELECT e.k FROM events e LEFT ANTI JOIN other o ON e.k = o.k",
         "join",
-        "LeftAnti joins with a streaming DataFrame/Dataset on the right are not supported",
+        "Stream-stream LeftAnti join between two streaming DataFrame/Datasets is not supported without a watermark",
+    ),
+    (
+        APPEND,
+        "SELECT e.k FROM events e JOIN other o ON e.v < o.v",
+        "join",
+        "Stream-stream join without equality predicate is not supported",
+    ),
+    (
+        APPEND,
+        "SELECT e.k FROM events e CROSS JOIN other o",
+        "join",
+        "Stream-stream join without equality predicate is not supported",
+    ),
+    (
+        UPDATE,
+        "SELECT a.k FROM (SELECT k, count(*) AS n FROM events GROUP BY k) a JOIN other o ON a.k = o.k",
+        "join",
+        "Detected pattern of possible 'correctness' issue due to global watermark. The query contains a join with the \
+         result of an aggregate",
     ),
     (
         APPEND,

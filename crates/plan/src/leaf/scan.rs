@@ -59,6 +59,13 @@ impl StreamScanExec {
     }
 }
 
+impl StreamScanExec {
+    /// The name of the source in the checkpoint.
+    pub(crate) fn source(&self) -> &str {
+        &self.cell.name
+    }
+}
+
 impl ExecutionPlan for StreamScanExec {
     fn name(&self) -> &'static str {
         "StreamScanExec"

@@ -14,7 +14,7 @@ use highwater_core::{Error, Result};
 use parking_lot::Mutex;
 
 use super::unary::UnaryOperator;
-use super::{OperatorMetrics, StateSchema, StatefulOperator};
+use super::{OperatorMetrics, Part, StateSchema, StatefulOperator};
 
 /// The column of the state: how many rows have passed.
 const TAKEN: &str = "taken";
@@ -75,6 +75,15 @@ impl LimitOperator {
     }
 }
 
+impl Count {
+    fn record(self) -> Result<Vec<RecordBatch>> {
+        let taken = i64::try_from(self.taken).unwrap_or(i64::MAX);
+        let column = Arc::new(Int64Array::from(vec![taken]));
+        let schema = LimitOperator::state_schema();
+        Ok(vec![RecordBatch::try_new(schema, vec![column])?])
+    }
+}
+
 impl fmt::Debug for LimitOperator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LimitOperator")
@@ -130,6 +139,7 @@ impl StatefulOperator for LimitOperator {
         StateSchema {
             keys: Arc::new(Schema::empty()),
             values: Self::state_schema(),
+            pane: None,
         }
     }
 
@@ -138,12 +148,15 @@ impl StatefulOperator for LimitOperator {
         if !count.changed {
             return Ok(Vec::new());
         }
-        let taken = i64::try_from(count.taken).unwrap_or(i64::MAX);
-        let column = Arc::new(Int64Array::from(vec![taken]));
-        Ok(vec![RecordBatch::try_new(
-            Self::state_schema(),
-            vec![column],
-        )?])
+        count.record()
+    }
+
+    fn part(&self, part: Part) -> Result<Vec<RecordBatch>> {
+        let count = *self.count.lock();
+        if part.number > 0 || count.taken == 0 {
+            return Ok(Vec::new());
+        }
+        count.record()
     }
 
     fn commit(&self) {

@@ -3,10 +3,12 @@
 pub mod aggregate;
 pub(crate) mod concat;
 pub(crate) mod dedup;
+pub mod join;
 pub mod limit;
 pub(crate) mod map_batches;
 pub(crate) mod memory;
 pub mod observe;
+pub(crate) mod part;
 pub(crate) mod records;
 pub mod session;
 pub(crate) mod unary;
@@ -16,7 +18,9 @@ use std::fmt::Debug;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use highwater_core::Result;
+use highwater_core::{Pane, Result};
+
+pub use self::part::Part;
 
 /// One stateful operator, as the engine sees it: something that can say what a micro-batch changed,
 /// and can be brought back to what it was.
@@ -46,8 +50,22 @@ pub trait StatefulOperator: Debug + Send + Sync {
     /// Puts records into the state, as [`changes`](Self::changes) gave them, oldest first.
     ///
     /// # Errors
-    /// `Corrupt` when the columns are not those of the state schema.
+    /// `Corrupt` when the columns are not those of the state schema, and not fewer of them where that may be
+    /// (see [`takes_new_values`](Self::takes_new_values)).
     fn restore(&self, records: &RecordBatch) -> Result<()>;
+
+    /// All records of one part of the state as it is, in the columns of [`changes`](Self::changes), without notes.
+    /// Asked after [`commit`](Self::commit); the parts of all numbers together are the state.
+    ///
+    /// # Errors
+    /// `Internal` when the state cannot be read.
+    fn part(&self, part: Part) -> Result<Vec<RecordBatch>>;
+
+    /// True where records that were kept before a value column was added can be put back: the missing columns get the
+    /// state of a function that has seen no row.
+    fn takes_new_values(&self) -> bool {
+        false
+    }
 
     /// How large the state is and what the last micro-batch did to it; asked after [`commit`](Self::commit).
     fn metrics(&self) -> OperatorMetrics;
@@ -62,6 +80,11 @@ pub trait StatefulOperator: Debug + Send + Sync {
         None
     }
 
+    /// False for one that another operator tells of in the progress and in `explain`.
+    fn shows(&self) -> bool {
+        true
+    }
+
     /// One line for `explain`: the key, and what bounds the state.
     fn describe(&self) -> String;
 }
@@ -73,6 +96,8 @@ pub struct StateSchema {
     pub keys: SchemaRef,
     /// The value columns.
     pub values: SchemaRef,
+    /// What tells when a record is over; `None` where none ever is.
+    pub pane: Option<Pane>,
 }
 
 /// The facts about one operator after a micro-batch.

@@ -27,6 +27,20 @@ impl StateTable {
         self.panes.due(until).collect()
     }
 
+    /// The slots of one part of the table, in rising order: the records whose keys' hashes begin with the bits of
+    /// `number`, where there are `of` parts, a power of two. Every record is in one part. The slots are good until
+    /// records are removed; only the part is looked at, not the whole table.
+    #[must_use]
+    pub fn part_slots(&self, number: u32, of: u32) -> Vec<u32> {
+        let bits = of.max(1).ilog2();
+        if number >> bits != 0 {
+            return Vec::new();
+        }
+        let mut slots: Vec<u32> = self.store.index.part(number, bits).collect();
+        slots.sort_unstable();
+        slots
+    }
+
     /// The records in these slots.
     ///
     /// # Errors

@@ -184,3 +184,58 @@ async fn an_item_that_is_no_object_is_refused() {
     let error = log.add(BatchId(0), &[7]).await.expect_err("no object");
     assert_eq!(error.kind(), ErrorKind::Internal);
 }
+
+#[tokio::test]
+async fn only_a_compact_entry_drops_items_and_at_once_with_what_it_adds() {
+    let store = memory();
+    let log = log(&store).untagged().compact_every(3);
+    let not_f0 = |item: &Seen| item.path != "f0";
+    for n in 0..3 {
+        let one = [seen(format!("f{n}"))];
+        log.add_keeping(BatchId(n), &one, not_f0)
+            .await
+            .expect("added");
+        if n == 1 {
+            let plain = text(&store, "sources/0/1").await;
+            assert_eq!(plain, "v1\n{\"path\":\"f1\"}");
+            assert_eq!(log.load_all().await.expect("loaded").len(), 2);
+        }
+    }
+    assert_eq!(files(&store).await, ["2.compact"]);
+    let entry = text(&store, "sources/0/2.compact").await;
+    assert_eq!(entry, "v1\n{\"path\":\"f1\"}\n{\"path\":\"f2\"}");
+    let loaded = log.load_all().await.expect("loaded");
+    assert_eq!(loaded, [(BatchId(2), vec![seen("f1"), seen("f2")])]);
+}
+
+/// One flipped bit, and an entry in the place of another: a sealed log finds both, in plain and compact entries.
+#[tokio::test]
+async fn a_sealed_log_finds_every_change() {
+    let store = memory();
+    let log = log(&store).sealed();
+    for n in 0..12 {
+        log.add(BatchId(n), &[seen(format!("f{n}"))])
+            .await
+            .expect("added");
+    }
+    assert_eq!(log.load_all().await.expect("loaded").len(), 12);
+    for name in ["9.compact", "10", "11"] {
+        let path = Path::from(format!("sources/0/{name}"));
+        let whole = object::read(&*store, &path).await.expect("read");
+        let whole = whole.expect("there");
+        for bit in (0..whole.len() * 8).step_by(7) {
+            let mut flipped = whole.to_vec();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            store.put(&path, flipped.into()).await.expect("put");
+            let error = log.load_all().await.expect_err("flipped");
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{name}, bit {bit}");
+            assert!(error.message().contains(path.as_ref()), "{error}");
+        }
+        store.put(&path, whole.into()).await.expect("put");
+    }
+    let other = object::read(&*store, &Path::from("sources/0/10")).await;
+    let other = other.expect("read").expect("there");
+    let path = Path::from("sources/0/11");
+    store.put(&path, other.into()).await.expect("put");
+    assert!(log.load_all().await.is_err());
+}

@@ -94,13 +94,13 @@ impl From<Error> for Wrong {
 }
 
 /// The streams of a case by their names, and their columns.
-type Streams<'a> = BTreeMap<&'a str, (MemoryStream, SchemaRef)>;
+pub(crate) type Streams = BTreeMap<String, (MemoryStream, SchemaRef)>;
 
 /// A case while it runs.
 struct Run<'a> {
     case: &'a Case,
     columns: Option<SchemaRef>,
-    streams: Streams<'a>,
+    streams: Streams,
     /// Added and not yet given to a stream: all of it belongs to one micro-batch.
     waiting: Vec<(&'a str, RecordBatch)>,
     harness: Option<Harness>,
@@ -120,34 +120,14 @@ impl<'a> Run<'a> {
             crashing: false,
             error: None,
         };
-        match session(case) {
+        match session(case, &[]) {
             Ok(session) => {
-                for source in &case.sources {
-                    run.open(&session, source)?;
-                }
+                run.streams = open(case, &session)?;
                 run.keep_error(begin(case, &session, &run.streams).await);
             }
             Err(error) => run.error = Some(error),
         }
         Ok(run)
-    }
-
-    fn open(&mut self, session: &StreamSession, source: &'a SourceDef) -> Result<()> {
-        let schema = value::schema(&source.columns)?;
-        match source.kind {
-            SourceKind::Static => {
-                let rows = value::batch(&schema, &source.rows)?;
-                let table = MemTable::try_new(schema, vec![vec![rows]])?;
-                session
-                    .context()
-                    .register_table(quoted(&source.name), Arc::new(table))?;
-            }
-            SourceKind::Stream => {
-                let stream = MemoryStream::new(session, &schema)?;
-                self.streams.insert(&source.name, (stream, schema));
-            }
-        }
-        Ok(())
     }
 
     fn keep_error(&mut self, begun: Result<Harness>) {
@@ -275,18 +255,70 @@ impl<'a> Run<'a> {
     }
 }
 
-fn session(case: &Case) -> Result<StreamSession> {
+/// Makes the sources and the tables of a case.
+///
+/// # Errors
+/// When a table of the case is wrong.
+pub(crate) fn open(case: &Case, session: &StreamSession) -> Result<Streams> {
+    let mut streams = Streams::new();
+    for source in &case.sources {
+        open_source(session, source, &mut streams)?;
+    }
+    Ok(streams)
+}
+
+fn open_source(session: &StreamSession, source: &SourceDef, streams: &mut Streams) -> Result<()> {
+    let schema = value::schema(&source.columns)?;
+    match source.kind {
+        SourceKind::Static => {
+            let rows = value::batch(&schema, &source.rows)?;
+            let table = MemTable::try_new(schema, vec![vec![rows]])?;
+            session
+                .context()
+                .register_table(quoted(&source.name), Arc::new(table))?;
+        }
+        SourceKind::Stream => {
+            let stream = MemoryStream::new(session, &schema)?;
+            streams.insert(source.name.clone(), (stream, schema));
+        }
+    }
+    Ok(())
+}
+
+/// A session with the settings of the case, and then `more`.
+///
+/// # Errors
+/// When a setting is wrong.
+pub(crate) fn session(case: &Case, more: &[(String, String)]) -> Result<StreamSession> {
     let mut builder = StreamSession::builder()
         .semantics(SqlSemantics::Spark)
         .runtime(Handle::current());
     for (name, setting) in &case.conf {
         builder = builder.config(format!("spark.sql.streaming.{name}"), setting);
     }
+    for (name, setting) in more {
+        builder = builder.config(name, setting);
+    }
     builder.build()
 }
 
 /// Defines sources and views and starts the query, with a new checkpoint.
-async fn begin(case: &Case, session: &StreamSession, streams: &Streams<'_>) -> Result<Harness> {
+async fn begin(case: &Case, session: &StreamSession, streams: &Streams) -> Result<Harness> {
+    let (frame, mode) = define(case, session, streams).await?;
+    let mut harness = Harness::new(frame, mode)?;
+    harness.start().await?;
+    Ok(harness)
+}
+
+/// Defines sources, views and the query of a case.
+///
+/// # Errors
+/// When one of them is refused.
+pub(crate) async fn define(
+    case: &Case,
+    session: &StreamSession,
+    streams: &Streams,
+) -> Result<(StreamFrame, OutputMode)> {
     for source in &case.sources {
         if let Some((stream, _)) = streams.get(source.name.as_str()) {
             let frame = event_time(stream.to_frame(), &source.watermark, &source.dedup)?;
@@ -300,9 +332,7 @@ async fn begin(case: &Case, session: &StreamSession, streams: &Streams<'_>) -> R
     }
     let mode: OutputMode = case.output_mode.parse()?;
     let frame = session.sql(&case.query).await?;
-    let mut harness = Harness::new(frame, mode)?;
-    harness.start().await?;
-    Ok(harness)
+    Ok((frame, mode))
 }
 
 /// The frame with its watermark, then with its deduplication.

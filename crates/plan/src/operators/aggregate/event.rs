@@ -12,7 +12,7 @@ use arrow::datatypes::{DataType, Schema, TimeUnit, TimestampMicrosecondType};
 use datafusion::common::Result;
 
 use super::shared::SharedPanes;
-use crate::event_time::{EventTime, Span, ends, event_time_of};
+use crate::event_time::{EventTime, Span, ends, event_time_of, until_end};
 
 /// The key column that tells the time of a group.
 #[derive(Clone, Debug)]
@@ -65,6 +65,12 @@ impl EventKey {
             Some(shared) => Ok(ends(keys, None)?.unary(|pane| pane.saturating_add(shared.length))),
             None => ends(keys, self.span),
         }
+    }
+
+    /// How many microseconds after the time in the key column, which has this type, a record is over.
+    pub(super) fn until_end(&self, column: &DataType) -> i64 {
+        let shared = self.shared.map(|shared| shared.length);
+        shared.unwrap_or_else(|| until_end(column, self.span))
     }
 
     /// The panes with an end up to this are over at the watermark `us`.

@@ -107,6 +107,13 @@ impl Function {
         make_group(&mut *self.delta, &self.args)
     }
 
+    /// The state of one group that has had no row.
+    pub(in crate::operators) fn empty_state(&mut self) -> Result<Vec<ArrayRef>> {
+        make_group(&mut *self.merged, &self.args)?;
+        let state = self.merged.state(EmitTo::All)?;
+        self.declared(&state)
+    }
+
     /// Adds rows.
     pub(in crate::operators) fn update(
         &mut self,

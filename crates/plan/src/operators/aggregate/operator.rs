@@ -9,7 +9,8 @@ use parking_lot::Mutex;
 
 use super::recipe::Recipe;
 use super::state::AggregateState;
-use crate::operators::{OperatorMetrics, StateSchema, StatefulOperator};
+use crate::operators::part::part_of;
+use crate::operators::{OperatorMetrics, Part, StateSchema, StatefulOperator};
 
 /// The state between micro-batches. While one runs, its stream has the state; a stream that fails
 /// does not give it back, so that nothing half-done is ever read or committed.
@@ -31,11 +32,12 @@ struct Held {
 impl AggregateOperator {
     pub(super) fn new(recipe: Arc<Recipe>, state: AggregateState) -> Self {
         Self {
-            recipe,
             schema: StateSchema {
                 keys: Arc::clone(state.table.key_schema()),
                 values: Arc::clone(state.table.value_schema()),
+                pane: recipe.pane(),
             },
+            recipe,
             held: Mutex::new(Held {
                 state: Some(Box::new(state)),
                 metrics: OperatorMetrics::default(),
@@ -132,6 +134,12 @@ impl StatefulOperator for AggregateOperator {
         Ok(())
     }
 
+    fn part(&self, part: Part) -> Result<Vec<RecordBatch>> {
+        let held = self.held.lock();
+        let state = held.state.as_ref().ok_or_else(|| self.lost())?;
+        part_of(&state.table, part).map_err(|e| e.with_operator(self.name()))
+    }
+
     /// A micro-batch that did not reach the operator (above it a limit is full) did nothing to it.
     fn metrics(&self) -> OperatorMetrics {
         let held = self.held.lock();
@@ -144,6 +152,10 @@ impl StatefulOperator for AggregateOperator {
             memory_bytes: metrics.memory_bytes,
             ..OperatorMetrics::default()
         }
+    }
+
+    fn takes_new_values(&self) -> bool {
+        true
     }
 
     fn wants_batch_without_data(&self) -> bool {

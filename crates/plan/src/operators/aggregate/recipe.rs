@@ -9,7 +9,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::aggregates::{
     AggregateExec, AggregateMode, PhysicalGroupBy, aggregate_expressions, evaluate_many,
 };
-use highwater_core::{Error, OutputMode};
+use highwater_core::{Error, OutputMode, Pane};
 
 use super::event::EventKey;
 use super::shared::SharedPanes;
@@ -84,6 +84,14 @@ impl Recipe {
     pub(super) fn paned(&self) -> Option<&EventKey> {
         let shared = self.event.as_ref().filter(|event| event.shared.is_some());
         self.closing().or(shared)
+    }
+
+    /// What tells when a record is over by the watermark, whether the mode heeds that or not: an earlier run's may.
+    pub(super) fn pane(&self) -> Option<Pane> {
+        let event = self.event.as_ref().filter(|event| event.marked)?;
+        let column = event.column;
+        let add_us = event.until_end(self.schema.field(column).data_type());
+        Some(Pane { column, add_us })
     }
 
     /// What bounds the state.

@@ -25,7 +25,7 @@ use super::recipe::{Recipe, Rows};
 use crate::cell::BatchNumbers;
 use crate::event_time::without_marks;
 use crate::operators::memory::StateMemory;
-use crate::operators::records::{CHANGE_ROWS, evicted_to, evicting};
+use crate::operators::records::{CHANGE_ROWS, completed, evicted_to, evicting};
 
 /// The state of a streaming aggregation.
 #[derive(Debug)]
@@ -292,7 +292,7 @@ impl AggregateState {
     }
 
     /// The touched records that are not over, in the columns of the state: keys, then values. Where the trigger
-    /// evicts, their metadata says up to when.
+    /// evicts, their metadata says which panes.
     pub(super) fn changes(&self) -> highwater_core::Result<Vec<RecordBatch>> {
         let schema = Arc::new(self.record_schema());
         let total = self.table.touched();
@@ -316,7 +316,7 @@ impl AggregateState {
         let fields = keys.chain(self.table.value_schema().fields().iter());
         let schema = Schema::new(fields.cloned().collect::<Vec<_>>());
         match self.recipe.closing() {
-            Some(_) => evicting(schema, self.numbers.closes_us()),
+            Some(event) => evicting(schema, event.over(self.numbers.closes_us())),
             None => schema,
         }
     }
@@ -352,22 +352,35 @@ impl AggregateState {
         if records.num_columns() < count {
             return Err(Error::corrupt("records of state lack key columns"));
         }
-        let (keys, values) = records.columns().split_at(count);
+        let keys = &records.columns()[..count];
+        let schema = Arc::clone(self.table.value_schema());
+        let values = completed(records, count, schema.fields(), || self.empty_values())?;
         let event = self.recipe.event.as_ref();
         let ends = event
             .map(|event| event.ends(&keys[event.column]))
             .transpose()?;
         self.table
-            .restore(keys, values, ends.as_ref(), records.num_rows())?;
+            .restore(keys, &values, ends.as_ref(), records.num_rows())?;
         let Some(evicted_to) = evicted_to(records)? else {
             return Ok(());
         };
-        let event = event.filter(|event| event.marked).ok_or_else(|| {
-            Error::invalid("the state was kept with a watermark on a grouping key, and the query has none there")
-                .with_hint("put the watermark back, or start with a new checkpoint")
-        })?;
-        self.table.evict(event.over(evicted_to))?;
+        if !event.is_some_and(|event| event.marked) {
+            return Err(Error::invalid(
+                "the state was kept with a watermark on a grouping key, and the query has none there",
+            )
+            .with_hint("put the watermark back, or start with a new checkpoint"));
+        }
+        self.table.evict(evicted_to)?;
         Ok(())
+    }
+
+    /// The state of one group without a row.
+    fn empty_values(&mut self) -> highwater_core::Result<Vec<ArrayRef>> {
+        let mut values = Vec::with_capacity(self.table.value_schema().fields().len());
+        for function in &mut self.functions {
+            values.extend(function.empty_state()?);
+        }
+        Ok(values)
     }
 
     /// Reserves what state and accumulators hold now from the session's memory pool.

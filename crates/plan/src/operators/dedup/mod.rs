@@ -19,7 +19,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::{Array, BooleanArray, Int64Array, RecordBatch};
 use arrow::compute::filter_record_batch;
@@ -35,7 +35,7 @@ use parking_lot::Mutex;
 
 use self::state::DedupState;
 use super::unary::UnaryOperator;
-use super::{OperatorMetrics, StateSchema, StatefulOperator};
+use super::{OperatorMetrics, Part, StateSchema, StatefulOperator};
 use crate::analyze::within_without_watermark;
 use crate::cell::BatchCell;
 use crate::event_time::{EventTime, Span, ends, event_time_of};
@@ -129,6 +129,8 @@ fn expiry_of_key(input: &Schema, keys: &[usize]) -> Expiry {
 pub(crate) struct DedupOperator {
     recipe: Recipe,
     cell: BatchCell,
+    /// The cell in its place, where rows come out of a join that holds them back.
+    delayed: OnceLock<BatchCell>,
     held: Mutex<Held>,
 }
 
@@ -154,12 +156,24 @@ impl DedupOperator {
         Ok(Self {
             recipe,
             cell,
+            delayed: OnceLock::new(),
             held: Mutex::new(Held {
                 state,
                 late_rows: 0,
                 metrics: OperatorMetrics::default(),
             }),
         })
+    }
+
+    /// From now on the watermark is so much behind that of the query.
+    pub(crate) fn delay(&self, delay_ms: i64) {
+        if delay_ms > 0 {
+            self.delayed.get_or_init(|| self.cell.shifted(delay_ms));
+        }
+    }
+
+    fn cell(&self) -> &BatchCell {
+        self.delayed.get().unwrap_or(&self.cell)
     }
 
     /// The rows of `batch` that are the first of their key.
@@ -178,7 +192,7 @@ impl DedupOperator {
             return Ok(batch);
         };
         let over = ends(batch.column(at), span)?;
-        let late_us = Int64Array::new_scalar(self.cell.numbers().late_us());
+        let late_us = Int64Array::new_scalar(self.cell().numbers().late_us());
         let late = lt_eq(&over, &late_us)?;
         let count = late.true_count();
         if count == 0 {
@@ -189,9 +203,9 @@ impl DedupOperator {
             None => late,
         };
         self.held.lock().late_rows += count as u64;
-        if self.cell.late().wanted() {
+        if self.cell().late().wanted() {
             let rows = filter_record_batch(&batch, &late)?;
-            self.cell.late().put(&self.recipe.name, rows);
+            self.cell().late().put(&self.recipe.name, rows);
         }
         let on_time = BooleanArray::new(!late.values(), None);
         Ok(filter_record_batch(&batch, &on_time)?)
@@ -250,14 +264,14 @@ impl StatefulOperator for DedupOperator {
     }
 
     fn changes(&self) -> Result<Vec<RecordBatch>> {
-        let closes_us = self.cell.numbers().closes_us();
+        let closes_us = self.cell().numbers().closes_us();
         let held = self.held.lock();
         let changes = held.state.changes(closes_us);
         changes.map_err(|e| e.with_operator(self.recipe.name.as_str()))
     }
 
     fn commit(&self) {
-        let closes_us = self.cell.numbers().closes_us();
+        let closes_us = self.cell().numbers().closes_us();
         let mut held = self.held.lock();
         let late_rows = std::mem::take(&mut held.late_rows);
         held.metrics = OperatorMetrics {
@@ -276,6 +290,11 @@ impl StatefulOperator for DedupOperator {
             .map_err(|e| e.with_operator(self.recipe.name.as_str()))?;
         held.metrics.rows_total = rows_total;
         Ok(())
+    }
+
+    fn part(&self, part: Part) -> Result<Vec<RecordBatch>> {
+        let part = self.held.lock().state.part(part);
+        part.map_err(|e| e.with_operator(self.recipe.name.as_str()))
     }
 
     fn metrics(&self) -> OperatorMetrics {

@@ -13,14 +13,15 @@ use arrow::datatypes::{
     DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType,
 };
 use datafusion::execution::TaskContext;
-use highwater_core::Result;
+use highwater_core::{Pane, Result};
 use highwater_state::StateTable;
 
 use super::{Expiry, Recipe, corrupt};
-use crate::event_time::ends;
+use crate::event_time::{ends, until_end};
 use crate::operators::memory::StateMemory;
+use crate::operators::part::part_of;
 use crate::operators::records::{CHANGE_ROWS, evicted_to, evicting};
-use crate::operators::{OperatorMetrics, StateSchema};
+use crate::operators::{OperatorMetrics, Part, StateSchema};
 
 /// The value column where keys live within the watermark.
 const EXPIRES_AT: &str = "expires_at";
@@ -68,6 +69,22 @@ impl DedupState {
         StateSchema {
             keys: Arc::clone(self.table.key_schema()),
             values: Arc::clone(self.table.value_schema()),
+            pane: self.pane(),
+        }
+    }
+
+    fn pane(&self) -> Option<Pane> {
+        let keys = self.table.key_schema().fields();
+        match self.expiry {
+            Expiry::Never => None,
+            Expiry::OfKey { key, span } => Some(Pane {
+                column: key,
+                add_us: until_end(keys[key].data_type(), span),
+            }),
+            Expiry::OfFirstRow { .. } => Some(Pane {
+                column: keys.len(),
+                add_us: 0,
+            }),
         }
     }
 
@@ -217,6 +234,11 @@ impl DedupState {
             memory_bytes: self.table.memory_bytes() as u64,
             ..OperatorMetrics::default()
         }
+    }
+
+    /// The keys of one part.
+    pub(super) fn part(&self, part: Part) -> Result<Vec<RecordBatch>> {
+        part_of(&self.table, part)
     }
 
     /// Puts records of [`changes`](Self::changes) back; how many keys there are then.

@@ -52,6 +52,15 @@ impl Fold {
         self.functions.iter().map(Function::size).sum()
     }
 
+    /// The state of a session without a row.
+    pub(super) fn empty_states(&mut self) -> Result<Vec<ArrayRef>> {
+        let mut states = Vec::with_capacity(self.fields.len());
+        for function in &mut self.functions {
+            states.extend(function.empty_state()?);
+        }
+        Ok(states)
+    }
+
     /// The state of each group of `sweep`, which was made of `rows`; they read `columns`.
     pub(super) fn states(
         &mut self,

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use highwater_core::{Error, OutputMode, Result};
+use highwater_core::{Error, OutputMode, Pane, Result};
 use parking_lot::Mutex;
 
 use super::recipe::Recipe;
 use super::state::SessionState;
-use crate::operators::{OperatorMetrics, StateSchema, StatefulOperator};
+use crate::operators::{OperatorMetrics, Part, StateSchema, StatefulOperator};
 
 /// The state between micro-batches. While one runs, its stream has the state; a stream that fails
 /// does not give it back, so that nothing half-done is ever read or committed.
@@ -29,9 +29,12 @@ struct Held {
 impl SessionOperator {
     pub(super) fn new(recipe: Arc<Recipe>, state: SessionState) -> Self {
         let (keys, values) = state.schemas();
+        // The end is the first value column.
+        let column = keys.fields().len();
+        let pane = recipe.is_timed().then_some(Pane { column, add_us: 0 });
         Self {
             recipe,
-            schema: StateSchema { keys, values },
+            schema: StateSchema { keys, values, pane },
             held: Mutex::new(Held {
                 state: Some(Box::new(state)),
                 metrics: OperatorMetrics::default(),
@@ -117,8 +120,19 @@ impl StatefulOperator for SessionOperator {
         Ok(())
     }
 
+    fn part(&self, part: Part) -> Result<Vec<RecordBatch>> {
+        let held = self.held.lock();
+        let state = held.state.as_ref().ok_or_else(|| self.lost())?;
+        let part = state.part(part);
+        part.map_err(|e| Error::from(e).with_operator(self.name()))
+    }
+
     fn metrics(&self) -> OperatorMetrics {
         self.held.lock().metrics
+    }
+
+    fn takes_new_values(&self) -> bool {
+        true
     }
 
     fn wants_batch_without_data(&self) -> bool {

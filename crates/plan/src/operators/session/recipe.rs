@@ -107,6 +107,11 @@ impl Recipe {
         })
     }
 
+    /// True where the session is event time, whether the mode heeds that or not.
+    pub(super) fn is_timed(&self) -> bool {
+        self.timed
+    }
+
     /// True where a watermark drops late rows and closes sessions: complete mode ignores it (Spark).
     pub(super) fn is_bounded(&self) -> bool {
         self.timed && self.mode != OutputMode::Complete

@@ -7,17 +7,16 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, new_null_array};
-use arrow::compute::cast;
 use arrow::datatypes::{Schema, SchemaRef, TimestampMicrosecondType};
 use datafusion::common::Result;
 use highwater_core::Error;
+use highwater_core::records::{REMOVED, retyped};
 
 use super::rows::times;
 use super::sessions::{Place, Session};
 use super::state::SessionState;
-use crate::operators::records::{CHANGE_ROWS, evicted_to, evicting};
-
-const REMOVED: &str = "highwater.removed";
+use crate::operators::Part;
+use crate::operators::records::{CHANGE_ROWS, completed, evicted_to, evicting};
 
 impl SessionState {
     /// What the trigger changed. Merged sessions come first, so that one by one the batches keep the sessions of
@@ -43,7 +42,16 @@ impl SessionState {
         Ok(batches)
     }
 
-    /// Sessions that the trigger put in or changed.
+    /// All sessions of the keys in one part.
+    pub(super) fn part(&self, part: Part) -> Result<Vec<RecordBatch>> {
+        let slots = self.keys.part_slots(part.number, part.of).into_iter();
+        let of_key = |slot| (0..self.sessions.of(slot).len()).map(move |at| (slot, at));
+        let places: Vec<Place> = slots.flat_map(of_key).collect();
+        let batches = places.chunks(CHANGE_ROWS);
+        batches.map(|places| self.put_in(places)).collect()
+    }
+
+    /// Sessions as they are.
     fn put_in(&self, places: &[Place]) -> Result<RecordBatch> {
         let slots: Vec<u32> = places.iter().map(|(slot, _)| *slot).collect();
         let time = self.recipe.time();
@@ -119,31 +127,26 @@ impl SessionState {
         Ok(())
     }
 
-    /// The columns of `records` in the types of the state.
-    fn columns_of(&self, records: &RecordBatch) -> Result<Vec<ArrayRef>> {
-        let schema = self.schema(false);
-        if records.num_columns() != schema.fields().len() {
-            return Err(Error::corrupt(format!(
-                "records of {} columns for a state of {}",
-                records.num_columns(),
-                schema.fields().len()
-            ))
-            .into());
+    /// The columns of `records` as the state has them.
+    fn columns_of(&mut self, records: &RecordBatch) -> Result<Vec<ArrayRef>> {
+        let (keys, values) = self.schemas();
+        let count = keys.fields().len();
+        if records.num_columns() < count {
+            return Err(Error::corrupt("records of state lack key columns").into());
         }
-        let pairs = records.columns().iter().zip(schema.fields());
-        let typed = pairs.map(|(column, field)| match column.data_type() {
-            same if same == field.data_type() => Ok(Arc::clone(column)),
-            other if other.equals_datatype(field.data_type()) => {
-                Ok(cast(column, field.data_type())?)
-            }
-            other => Err(Error::corrupt(format!(
-                "the column `{}` of the state is {other}, not {}",
-                field.name(),
-                field.data_type()
-            ))
-            .into()),
-        });
-        typed.collect()
+        let pairs = records.columns().iter().zip(keys.fields());
+        let mut columns = pairs
+            .map(|(column, field)| retyped(column, field))
+            .collect::<highwater_core::Result<Vec<_>>>()?;
+        let fold = &mut self.fold;
+        let empty = || {
+            // A session always has its end.
+            let end = new_null_array(values.field(0).data_type(), 1);
+            let states = fold.empty_states()?;
+            Ok([end].into_iter().chain(states).collect())
+        };
+        columns.extend(completed(records, count, values.fields(), empty)?);
+        Ok(columns)
     }
 
     /// Forgets those of the keys that have no session.

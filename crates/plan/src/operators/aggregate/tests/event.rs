@@ -318,6 +318,10 @@ async fn evictions_are_in_the_records_for_the_checkpoint() {
         schema.metadata().get("highwater.evicted_to").cloned()
     };
     assert_eq!(evicted_to(&changes[0]).as_deref(), Some("10000000"));
+    let schema = query.operators[0].state_schema();
+    let pane = schema.pane.expect("the window tells when it is over");
+    let ends = pane.ends(changes[0].columns()).expect("ends");
+    assert_eq!(ends.values(), &[20_000_000]);
     query.commit();
     query.run_at(vec![], 10, 20).await.expect("run");
     let changes = query.operators[0].changes().expect("changes");

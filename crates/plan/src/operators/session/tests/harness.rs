@@ -20,10 +20,10 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use highwater_core::{BatchId, MicroBatch, OutputMode, Timestamp, Watermark};
 
 use super::super::{StatefulSessionExec, has_session, with_superseded};
-use super::replay::Replay;
 use crate::cell::BatchCell;
 use crate::event_time::{EventTime, SESSION_KEY};
 use crate::operators::StatefulOperator;
+use crate::testing::replay::Replay;
 
 const SECOND: i64 = 1_000_000;
 /// So small that a trigger goes through in several turns.

@@ -4,7 +4,7 @@
 
 mod harness;
 mod random;
-mod replay;
+
 mod sweep;
 
 use std::sync::Arc;

@@ -20,13 +20,13 @@ use parking_lot::Mutex;
 
 /// A table that gives the rows it was last given.
 #[derive(Clone, Debug)]
-pub(super) struct Replay {
+pub(crate) struct Replay {
     schema: SchemaRef,
     rows: Arc<Mutex<Vec<RecordBatch>>>,
 }
 
 impl Replay {
-    pub(super) fn new(schema: SchemaRef) -> Self {
+    pub(crate) fn new(schema: SchemaRef) -> Self {
         Self {
             schema,
             rows: Arc::default(),
@@ -34,7 +34,7 @@ impl Replay {
     }
 
     /// Puts in the rows of the next trigger.
-    pub(super) fn put(&self, rows: Vec<RecordBatch>) {
+    pub(crate) fn put(&self, rows: Vec<RecordBatch>) {
         *self.rows.lock() = rows;
     }
 }
