@@ -1,9 +1,11 @@
 //! What you learn: two queries over one folder: rows that pass a filter go to the console as they
-//! come, and statistics by pump and day grow in a table.
+//! come, with the vendor of the pump from a static table, and statistics by pump and day grow in a table.
 //!
 //! `cargo run --release --example sensors [-- FOLDER]`, by default on the small data set in `data/`.
 
 use highwater::Result;
+use highwater::datafusion::arrow::datatypes::Schema;
+use highwater::datafusion::common::JoinType;
 use highwater::prelude::*;
 
 const BUNDLED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/sensors");
@@ -29,6 +31,24 @@ pub(crate) fn alerts(readings: StreamFrame) -> Result<StreamFrame> {
         .select_columns(&["resid", "date", "time", "psi"])
 }
 
+/// Who made which pump; this file has no header either.
+const PUMPS: &str = "resid STRING, pump STRING, purchased STRING, installed STRING, vendor STRING, \
+                     latitude DOUBLE, longitude DOUBLE";
+
+/// Alerts with what is known of the pump. The table is read once, and again when its file has changed.
+pub(crate) async fn with_vendor(
+    session: &StreamSession,
+    folder: &str,
+    alerts: StreamFrame,
+) -> Result<StreamFrame> {
+    let schema: Schema = highwater::parse_schema(PUMPS)?;
+    let options = CsvReadOptions::new().has_header(false).schema(&schema);
+    let path = format!("{folder}/sensorvendor.csv");
+    let pumps = session.context().read_csv(path, options).await?;
+    let pumps = pumps.select_columns(&["resid", "pump", "vendor"])?;
+    alerts.join_using(pumps, JoinType::Left, &["resid"])
+}
+
 /// What each pump did on each day.
 pub(crate) fn daily(readings: StreamFrame) -> Result<StreamFrame> {
     readings.group_by([col("resid"), col("date")]).agg([
@@ -47,7 +67,8 @@ async fn main() -> Result<()> {
     let session = StreamSession::new();
     let readings = readings(&session, &folder).await?;
 
-    let alerting = alerts(readings.clone())?
+    let alerting = with_vendor(&session, &folder, alerts(readings.clone())?)
+        .await?
         .write_stream()
         .format("console")
         .trigger(Trigger::AvailableNow)

@@ -98,7 +98,7 @@ impl DataFrameReader {
         })?;
         let state = self.session.state();
         let clock = Arc::clone(self.session.clock());
-        let mut spec = SourceSpec::new(format, clock, Arc::new(state.clone()));
+        let mut spec = SourceSpec::new(format, clock, self.session.state_for_files());
         spec.path = Some(path.into());
         spec.schema = self.schema.take();
         spec.options = std::mem::take(&mut self.options);

@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 
 use crate::settings::{Settings, canonical_key};
 use crate::sql::StreamRelations;
-use crate::{Clock, OptionValue, Result, SqlSemantics, StreamSession};
+use crate::{Clock, OptionValue, Result, SinkProvider, SqlSemantics, StreamSession};
 
 /// Makes a [`StreamSession`].
 #[derive(Default)]
@@ -21,6 +21,7 @@ pub struct StreamSessionBuilder {
     clock: Option<Arc<dyn Clock>>,
     runtime: Option<Handle>,
     semantics: SqlSemantics,
+    sinks: Vec<Arc<dyn SinkProvider>>,
 }
 
 impl StreamSessionBuilder {
@@ -61,6 +62,13 @@ impl StreamSessionBuilder {
         self
     }
 
+    /// Makes a sink known as a format of `write_stream`, in place of a built-in one of that name: a program that draws
+    /// its own screen prints what goes to `console` itself.
+    pub fn sink(mut self, provider: Arc<dyn SinkProvider>) -> Self {
+        self.sinks.push(provider);
+        self
+    }
+
     /// The session.
     ///
     /// # Errors
@@ -76,7 +84,11 @@ impl StreamSessionBuilder {
             state.config_mut().options_mut().set(&key, value)?;
         }
         let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock));
-        Ok(StreamSession::assemble(context, clock, self.runtime))
+        let session = StreamSession::assemble(context, clock, self.runtime);
+        for sink in self.sinks {
+            session.registry().replace_sink(sink);
+        }
+        Ok(session)
     }
 }
 

@@ -21,7 +21,7 @@ use highwater_plan::nodes;
 
 pub use grouped::GroupedFrame;
 
-use crate::{DataStreamWriter, Error, IntoSchema, Result, StreamSession};
+use crate::{DataStreamWriter, Error, IntoSchema, OutputMode, Result, StreamSession};
 
 /// A table that may grow: DataFusion's frame, with streams among its leaves or not.
 ///
@@ -32,11 +32,28 @@ use crate::{DataStreamWriter, Error, IntoSchema, Result, StreamSession};
 pub struct StreamFrame {
     session: StreamSession,
     frame: DataFrame,
+    /// What `EMIT` said in SQL.
+    mode: Option<OutputMode>,
 }
 
 impl StreamFrame {
     pub(crate) fn new(session: StreamSession, frame: DataFrame) -> Self {
-        Self { session, frame }
+        Self {
+            session,
+            frame,
+            mode: None,
+        }
+    }
+
+    /// The frame with the output mode that `write_stream` begins with.
+    pub(crate) fn emitting(self, mode: Option<OutputMode>) -> Self {
+        Self { mode, ..self }
+    }
+
+    /// The output mode that the frame's SQL asks for.
+    #[must_use]
+    pub fn mode(&self) -> Option<OutputMode> {
+        self.mode
     }
 
     /// True when a leaf is a stream.
@@ -139,10 +156,15 @@ impl StreamFrame {
         self,
         f: impl FnOnce(DataFrame) -> datafusion::error::Result<DataFrame>,
     ) -> Result<Self> {
-        let Self { session, frame } = self;
+        let Self {
+            session,
+            frame,
+            mode,
+        } = self;
         Ok(Self {
             frame: f(frame)?,
             session,
+            mode,
         })
     }
 
@@ -160,6 +182,7 @@ impl StreamFrame {
         Ok(Self {
             frame: DataFrame::new(state, f(plan)?),
             session: self.session,
+            mode: self.mode,
         })
     }
 

@@ -36,9 +36,11 @@
 //! | reading | [`DataStreamReader`], [`DataFrameReader`], [`MemoryStream`], [`Source`] for your own |
 //! | computing | [`StreamFrame`], [`GroupedFrame`], [`window`], [`sliding`], [`session_window`], [`window_time`], [`current_watermark`], [`interval`] |
 //! | writing | [`DataStreamWriter`], [`Trigger`], [`OutputMode`], [`ForeachWriter`], [`Sink`] for your own |
+//! | scripts of several statements | [`script`] |
 //! | looking into state | [`StreamSession::read_state`], SQL `state(…)` |
 //! | watching | [`StreamingQuery`], [`StreamingQueryManager`], [`StreamingQueryProgress`] |
 //! | DataFusion | [`datafusion`], re-exported in the version this crate is built with |
+//! | S3 and other stores | [`object_store`], and how to register one |
 //!
 //! **Architecture invariant:** this package wires the crates below it together and holds what a user types. It
 //! reads no clock and no environment variable, starts no query by itself, and prints nothing.
@@ -60,11 +62,31 @@ mod session;
 mod settings;
 mod sql;
 mod state_reader;
+mod static_tables;
 mod writer;
 
 pub use arrow;
 pub use async_trait::async_trait;
 pub use datafusion;
+/// Where checkpoints and files lie. A store that is registered under a URL serves every path below it, for queries and
+/// batches alike; with the features `aws`, `azure` and `gcp` the stores of clouds can be built.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use highwater::StreamSession;
+/// # use highwater::object_store::memory::InMemory;
+/// use highwater::datafusion::execution::object_store::ObjectStoreUrl;
+///
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let session = StreamSession::new();
+/// # let store = InMemory::new();
+/// // let store = object_store::aws::AmazonS3Builder::from_env().with_bucket_name("bucket").build()?;
+/// let url = ObjectStoreUrl::parse("s3://bucket")?;
+/// session.context().register_object_store(url.as_ref(), Arc::new(store));
+/// // … .checkpoint_location("s3://bucket/checkpoint").path("s3://bucket/out")
+/// # Ok(()) }
+/// ```
+pub use object_store;
 
 pub use arrow::array::RecordBatch;
 pub use highwater_connectors as connectors;
@@ -99,6 +121,7 @@ pub use row::IntoRow;
 pub use semantics::SqlSemantics;
 pub use session::StreamSession;
 pub use settings::Settings;
+pub use sql::script;
 pub use state_reader::{StateOperator, StateReader};
 pub use writer::{DataStreamWriter, LateRows};
 

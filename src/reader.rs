@@ -7,9 +7,9 @@ use datafusion::catalog::default_table_source::provider_as_source;
 use datafusion::common::TableReference;
 use datafusion::dataframe::DataFrame;
 use datafusion::logical_expr::LogicalPlanBuilder;
-use highwater_connectors::file::FileTable;
 use highwater_plan::StreamTable;
 
+use crate::sql::stream_of;
 use crate::{
     Error, IntoSchema, OptionValue, Options, Result, Source, SourceSpec, StreamFrame, StreamSession,
 };
@@ -127,8 +127,8 @@ impl DataStreamReader {
         self.session.stream(&name, table)
     }
 
-    /// A streaming table or view of the session, or as a stream the files of a table that
-    /// [`to_table`](crate::DataStreamWriter::to_table) writes; only the latter takes options, those of the file source.
+    /// A streaming table or view of the session, or as a stream what a table of files has: one that SQL has declared, or that
+    /// [`to_table`](crate::DataStreamWriter::to_table) writes. Tables of sources and of files take more options, and a name.
     ///
     /// # Errors
     /// `Invalid` when there is no such table, when it does not stream, or when options were given.
@@ -143,27 +143,19 @@ impl DataStreamReader {
             .with_option("format"));
         }
         let name = name.into();
-        if let Some(table) = self.session.file_table(&name).await? {
-            return self.files_of(&name, &table).await;
+        let options = std::mem::take(&mut self.options);
+        let identity = self.name.as_deref();
+        if let Some(plan) = stream_of(&self.session, &name, options, identity).await? {
+            return Ok(self
+                .session
+                .frame(DataFrame::new(self.session.state(), plan)));
         }
-        self.options.finish("a streaming table")?;
         let frame = self.session.table(name.clone()).await?;
         if !frame.is_streaming() {
             return Err(Error::invalid(format!("the table `{name}` does not stream"))
                 .with_hint("read it with `session.table`, or read its files with `read_stream().format(…)`"));
         }
         Ok(frame)
-    }
-
-    /// The files of a table as a stream; its identity in the checkpoint is the table's name, unless one was given.
-    async fn files_of(self, name: &TableReference, table: &FileTable) -> Result<StreamFrame> {
-        let (clock, state) = (Arc::clone(self.session.clock()), self.session.state());
-        let source = table.stream(self.options, clock, Arc::new(state)).await?;
-        let word = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
-        let own = name.table().chars().map(word).collect();
-        let named = self.name.is_some();
-        let source = StreamTable::new(self.name.unwrap_or(own), source, named);
-        self.session.stream(name.table(), source)
     }
 
     /// CSV files.
@@ -211,6 +203,17 @@ impl DataStreamReader {
         self.format(format).path(path).load().await
     }
 
+    /// The source alone.
+    ///
+    /// # Errors
+    /// As for [`load`](Self::load).
+    pub(crate) async fn open_source(mut self) -> Result<Arc<dyn Source>> {
+        match self.mistake.take() {
+            Some(mistake) => Err(mistake),
+            None => Ok(self.open().await?.0),
+        }
+    }
+
     async fn open(&mut self) -> Result<(Arc<dyn Source>, String)> {
         let format = self.format.take().ok_or_else(|| {
             Error::invalid("the stream has no format")
@@ -219,9 +222,7 @@ impl DataStreamReader {
         })?;
         let provider = self.session.registry().source(&format)?;
         let clock = Arc::clone(self.session.clock());
-        let mut state = self.session.state();
-        self.session.settings().tell_stores(&mut state);
-        let state = Arc::new(state);
+        let state = self.session.state_for_files();
         let name = provider.format().replace('-', "_");
         let mut spec = SourceSpec::new(format, clock, state);
         let mut options = std::mem::take(&mut self.options);

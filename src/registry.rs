@@ -45,6 +45,12 @@ impl Registry {
         add(&self.sinks, &format, provider, "sink")
     }
 
+    /// Makes a sink known, in place of the one that its format has.
+    pub(crate) fn replace_sink(&self, provider: Arc<dyn SinkProvider>) {
+        let format = fold(provider.format());
+        self.sinks.write().insert(format, provider);
+    }
+
     /// The source of `format`.
     ///
     /// # Errors

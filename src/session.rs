@@ -1,6 +1,5 @@
 //! The session: a DataFusion context that also knows streams.
 
-use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
@@ -11,7 +10,6 @@ use datafusion::datasource::MemTable;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use datafusion::prelude::SessionContext;
-use highwater_connectors::file::FileTable;
 use highwater_engine::{StreamingQueryManager, SystemClock};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
@@ -48,6 +46,8 @@ struct Inner {
     registry: Registry,
     runtime: Mutex<Option<CpuRuntime>>,
     manager: OnceLock<StreamingQueryManager>,
+    /// The queries that SQL has started.
+    started: sql::Started,
 }
 
 impl StreamSession {
@@ -88,6 +88,7 @@ impl StreamSession {
             registry: Registry::new(),
             runtime: Mutex::new(runtime.map(CpuRuntime::Given)),
             manager: OnceLock::new(),
+            started: sql::Started::default(),
         }))
     }
 
@@ -99,12 +100,16 @@ impl StreamSession {
 
     /// Runs one SQL statement; the frame streams when one of its tables does.
     ///
-    /// Beside DataFusion's SQL there are `window(ts, '10 seconds')` with `window.start` and `window.end`,
-    /// `FROM STREAM t WATERMARK ts DELAY OF INTERVAL 10 SECONDS` (Spark), and `SET highwater.…`.
+    /// Beside DataFusion's SQL there are `FROM STREAM t WATERMARK ts DELAY OF INTERVAL 10 SECONDS`,
+    /// `window(ts, '10 seconds')` with `window.start` and `window.end` (Spark), `TUMBLE(TABLE t, …)` (Flink), and
+    /// statements: `CREATE UNBOUNDED EXTERNAL TABLE`, `CREATE STREAMING TABLE`, `AWAIT STREAMING QUERY` and more, all in `docs/sql.md`.
+    ///
+    /// A statement that acts has done so when this comes back. One that starts, stops or awaits a query gives a frame of
+    /// one row: `name`, `id`, `run_id`.
     ///
     /// # Errors
-    /// `Invalid` for text that is no SQL or names what is not there, with the position where it is known;
-    /// `Unsupported` for statements that this version does not run.
+    /// `Invalid` for text that is no SQL or names what is not there, `Unsupported` for what this version does not run; each with
+    /// its position in the text.
     pub async fn sql(&self, sql: &str) -> Result<StreamFrame> {
         Box::pin(sql::run(self, sql)).await
     }
@@ -128,15 +133,6 @@ impl StreamSession {
     #[must_use]
     pub fn frame(&self, frame: DataFrame) -> StreamFrame {
         StreamFrame::new(self.clone(), frame)
-    }
-
-    /// The table `name` when it is of files of ours.
-    pub(crate) async fn file_table(&self, name: &TableReference) -> Result<Option<Arc<FileTable>>> {
-        if !self.0.context.table_exist(name.clone())? {
-            return Ok(None);
-        }
-        let table: Arc<dyn Any + Send + Sync> = self.0.context.table_provider(name.clone()).await?;
-        Ok(table.downcast().ok())
     }
 
     /// Reads files once.
@@ -208,6 +204,10 @@ impl StreamSession {
         self.0.registry.add_sink(provider)
     }
 
+    pub(crate) fn started(&self) -> &sql::Started {
+        &self.0.started
+    }
+
     pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
         &self.0.clock
     }
@@ -219,6 +219,13 @@ impl StreamSession {
     /// The user's state as it is now.
     pub(crate) fn state(&self) -> SessionState {
         self.0.context.state()
+    }
+
+    /// The user's state as it is now, for who opens files with it: it says how stores that fail for a moment are treated.
+    pub(crate) fn state_for_files(&self) -> Arc<SessionState> {
+        let mut state = self.state();
+        Settings::of(&state).tell_stores(&mut state);
+        Arc::new(state)
     }
 
     pub(crate) fn settings(&self) -> Settings {

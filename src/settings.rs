@@ -38,7 +38,7 @@ pub struct Settings {
     /// A query that is started while a run of it is active stops that run; true by default.
     pub stop_active_run_on_restart: bool,
     /// How often an operation of an object store is tried again when it failed for a moment, such as a time-out; 4 by
-    /// default, 0: never. It holds for checkpoints and for file sources; other errors are told at once.
+    /// default, 0: never. It holds for checkpoints, and for files that are read and written; other errors are told at once.
     pub retry_attempts: u32,
     /// The longest pause before the first retry; 100 ms by default. Pauses are random, and their bound doubles from
     /// one retry to the next, up to 10 s.

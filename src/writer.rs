@@ -5,7 +5,7 @@ mod insert;
 mod late;
 mod options;
 mod table;
-mod table_files;
+pub(crate) mod table_files;
 
 use std::sync::Arc;
 
@@ -22,6 +22,7 @@ use crate::{
     StreamFrame, StreamSession, Trigger,
 };
 pub use late::LateRows;
+pub(crate) use table_files::OF_BOTH;
 
 /// Describes a query to start, as Spark's `writeStream`; [`start`](Self::start) tells the first mistake.
 ///
@@ -65,8 +66,8 @@ enum Target {
 impl DataStreamWriter {
     pub(crate) fn new(frame: StreamFrame) -> Self {
         Self {
+            mode: frame.mode().unwrap_or_default(),
             frame,
-            mode: OutputMode::default(),
             trigger: Trigger::default(),
             query_name: None,
             partition_by: Vec::new(),

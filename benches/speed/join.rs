@@ -4,8 +4,10 @@
 //!   most 2 × the CPU of the same join run by DataFusion as one batch.
 //! - Triggers of 1,000 rows a side with 1 M rows held on each side: at most 2 × the CPU of those with 10 k.
 //! - Bytes held for a row: at most 1.3 × its Arrow columns and 24 bytes.
+//! - `abort()` in the middle of a join of 10⁵ × 10⁵ rows of one key, median of 5: at most 100 ms.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use highwater::Result;
 use highwater::datafusion::arrow::array::{Int64Array, RecordBatch, TimestampMicrosecondArray};
@@ -13,7 +15,7 @@ use highwater::datafusion::arrow::datatypes::SchemaRef;
 use highwater::datafusion::datasource::MemTable;
 use highwater::prelude::*;
 
-use crate::support::{cpu_seconds, median, report, timed};
+use crate::support::{cpu_seconds, median, now, report, timed};
 
 const TRIGGERS: i64 = 50;
 /// Of each side and trigger.
@@ -213,5 +215,55 @@ pub(crate) async fn state_size() -> Result<()> {
     report("1 M rows held against 10 k", many / few, "×", true, 2.0);
     // Three columns of eight bytes.
     report("bytes held for a row", a_row, "B", true, 1.3 * 24.0 + 24.0);
+    Ok(())
+}
+
+/// Seconds from the call of `abort()` to its end, a while after the query began to join the rows of one key.
+async fn abort_after(wait: Duration) -> Result<f64> {
+    const ROWS: i64 = 100_000;
+    let session = StreamSession::new();
+    for name in ["a", "b"] {
+        let stream = MemoryStream::new(&session, "k BIGINT, v BIGINT")?;
+        let columns = [
+            Arc::new(Int64Array::from_iter_values((0..ROWS).map(|_| 7))) as _,
+            Arc::new(Int64Array::from_iter_values(0..ROWS)) as _,
+        ];
+        stream.add_batch(RecordBatch::try_new(
+            Arc::clone(stream.schema()),
+            columns.into(),
+        )?)?;
+        stream.to_frame().create_or_replace_temp_view(name)?;
+    }
+    let frame = session
+        .sql("SELECT a.v, b.v FROM a JOIN b ON a.k = b.k")
+        .await?;
+    let query = frame.write_stream().format("noop").start().await?;
+    pause(wait).await;
+    let begun = now();
+    query.abort().await?;
+    Ok(begun.elapsed().as_secs_f64())
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the query is to be in full swing"
+)]
+async fn pause(wait: Duration) {
+    tokio::time::sleep(wait).await;
+}
+
+pub(crate) async fn abort() -> Result<()> {
+    let mut took = Vec::new();
+    for n in 0..5 {
+        took.push(abort_after(Duration::from_millis(200 + 30 * n)).await?);
+    }
+    let took = median(&mut took) * 1e3;
+    report(
+        "abort of a join of 10^5 × 10^5 rows of one key",
+        took,
+        "ms",
+        true,
+        100.0,
+    );
     Ok(())
 }

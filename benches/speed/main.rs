@@ -1,6 +1,6 @@
 //! The speed bars, each with its baseline in the same run.
 //!
-//! Run with `cargo bench` (all of them) or `cargo bench --bench speed -- trigger retail=DIR state aggregate windows dedup join evict`
+//! Run with `cargo bench` (all of them) or `cargo bench --bench speed -- trigger retail=DIR state aggregate windows dedup join static evict`
 //! (those named); there are also `durable throughput checkpoint restore snapshot`, which `scale=0.01` makes so much
 //! smaller, to try them. Every line is a figure; where there is a bar it says whether it is met.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
@@ -12,6 +12,7 @@ mod evict;
 mod join;
 mod restore;
 mod retail;
+mod static_join;
 mod support;
 mod trigger;
 
@@ -59,6 +60,10 @@ fn main() -> Result<()> {
     if wanted("join") {
         support::block_on(join::against_batch())?;
         support::block_on(join::state_size())?;
+        support::block_on(join::abort())?;
+    }
+    if wanted("static") {
+        support::block_on(static_join::small_triggers())?;
     }
     Ok(())
 }

@@ -61,10 +61,7 @@ impl StreamFrame {
     pub async fn cache(self) -> Result<Self> {
         self.must_be_batch("cache")?;
         let frame = Box::pin(self.frame.cache()).await?;
-        Ok(Self {
-            session: self.session,
-            frame,
-        })
+        Ok(Self::new(self.session, frame))
     }
 
     /// The rows, as they are computed.

@@ -15,6 +15,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use highwater_plan::{PlanRequest, plan_query};
 
 use super::StreamFrame;
+use crate::static_tables::static_refresh;
 use crate::{Error, OutputMode, Result};
 
 impl StreamFrame {
@@ -34,12 +35,14 @@ impl StreamFrame {
                 .with_operator("explain")
                 .with_hint("start the query; its progress tells the figures"));
         }
+        let mode = self.mode();
         let (session, frame) = self.into_inner();
         let (state, plan) = frame.into_parts();
         let table = Arc::new(ExplainTable {
             plan,
             state,
             verbose,
+            mode,
             schema: schema(),
         });
         let context = session.context();
@@ -59,6 +62,8 @@ struct ExplainTable {
     plan: LogicalPlan,
     state: SessionState,
     verbose: bool,
+    /// The one output mode that the query asks for.
+    mode: Option<OutputMode>,
     schema: SchemaRef,
 }
 
@@ -89,11 +94,15 @@ impl ExplainTable {
 
     async fn incremental(&self) -> Result<String> {
         let mut first = None;
-        for mode in [OutputMode::Update, OutputMode::Append, OutputMode::Complete] {
+        let all = [OutputMode::Update, OutputMode::Append, OutputMode::Complete];
+        let asked = |mode: &OutputMode| self.mode.is_none_or(|asked| asked == *mode);
+        for mode in all.into_iter().filter(asked) {
             let request = PlanRequest {
+                state_ttl: None,
                 plan: self.plan.clone(),
                 session: self.state.clone(),
                 mode,
+                refresh: static_refresh(),
             };
             match Box::pin(plan_query(request)).await {
                 Ok(plan) => return Ok(plan.explain()),

@@ -228,9 +228,9 @@ impl Scope {
     }
 }
 
-/// Renames the column of a WATERMARK clause; the relation before it is visited by itself.
+/// Renames the columns of a WATERMARK clause or a DESCRIPTOR; the relation they are of is visited by itself.
 fn event_time(factor: &mut TableFactor, names: &Names) -> ControlFlow<()> {
-    if !matches!(Form::of(factor), Some(Form::Watermark { .. })) {
+    if matches!(Form::of(factor), None | Some(Form::Stream(_))) {
         return ControlFlow::Continue(());
     }
     let scope = Scope(vec![named(factor, names)]);

@@ -2,6 +2,7 @@
 
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
+use super::near::nearest;
 use super::words::{at, is};
 use crate::{Error, IntoInterval, Result};
 
@@ -12,13 +13,22 @@ use crate::{Error, IntoInterval, Result};
 /// # Errors
 /// `Invalid`, with its position, for what is none of these.
 pub(super) fn parse(tokens: &[TokenWithSpan], start: usize) -> Result<(String, usize)> {
+    after(tokens, start, "DELAY OF")
+}
+
+/// The same after `words`, which errors name.
+pub(super) fn after(
+    tokens: &[TokenWithSpan],
+    start: usize,
+    words: &str,
+) -> Result<(String, usize)> {
     let here = tokens.get(start).or(tokens.last());
     let placed = |error: Error| match here {
         Some(token) => at(error, token),
         None => error,
     };
     if !tokens.get(start).is_some_and(|t| is(t, "INTERVAL")) {
-        return Err(placed(bad("expected INTERVAL after DELAY OF")));
+        return Err(placed(no_interval(tokens.get(start), words)));
     }
     let mut text = String::new();
     let mut end = start + 1;
@@ -30,7 +40,13 @@ pub(super) fn parse(tokens: &[TokenWithSpan], start: usize) -> Result<(String, u
             "an interval from one unit TO another as a delay",
         )));
     }
-    text.as_str().into_interval().map_err(placed)?;
+    text.as_str().into_interval().map_err(|error| {
+        match misspelt_unit(&tokens[start..], end - start) {
+            Some((unit, meant)) => at(bad(&format!("unknown unit `{}`", unit.token)), unit)
+                .with_hint(format!("did you mean `{meant}`?")),
+            None => placed(error),
+        }
+    })?;
     Ok((text, end))
 }
 
@@ -38,7 +54,29 @@ fn bad(message: &str) -> Error {
     Error::invalid(message)
         .with_condition("CANNOT_PARSE_INTERVAL")
         .with_operator("watermark")
-        .with_hint("write it as in `DELAY OF INTERVAL 10 SECONDS`")
+        .with_hint("write it as in `INTERVAL 10 SECONDS`")
+}
+
+fn no_interval(found: Option<&TokenWithSpan>, words: &str) -> Error {
+    let error = bad(&format!("expected INTERVAL after {words}"));
+    let near = match found.map(|t| &t.token) {
+        Some(Token::Word(word)) => nearest(&word.value, ["INTERVAL"]),
+        _ => None,
+    };
+    match near {
+        Some(meant) => error.with_hint(format!("did you mean `{meant}`?")),
+        None => error,
+    }
+}
+
+/// The word after a number that is no unit, and the unit it was probably meant to be.
+fn misspelt_unit(tokens: &[TokenWithSpan], end: usize) -> Option<(&TokenWithSpan, &'static str)> {
+    let token = tokens.get(end)?;
+    let Token::Word(word) = &token.token else {
+        return None;
+    };
+    let meant = nearest(&word.value, UNITS)?;
+    Some((token, meant))
 }
 
 /// Adds one number with its unit, or one text, to `text`: how many words it took.

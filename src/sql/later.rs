@@ -1,6 +1,6 @@
-//! Forms that a later version takes: refused by name, where DataFusion would read something else into them.
+//! Forms that are not ours, or stand in the wrong place: refused by name, where DataFusion would read something else
+//! into them.
 
-use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::words::{at, is_name, names_a_table};
@@ -40,54 +40,31 @@ fn later(words: &[&str]) -> Option<Form> {
         "STREAM",
         "write `FROM STREAM t`, or leave the word out: a streaming table streams by its name alone",
     );
-    const START: &str = "take the SELECT as a frame and start it with `write_stream()`";
     Some(match words {
         ["FROM" | "JOIN", "STREAM", next, ..] if names_a_table(next) => STREAM,
         ["SELECT", "STREAM", next, ..] if *next == "*" || is_name(next) => STREAM,
-        ["CREATE", "STREAMING", "TABLE", ..] | ["CREATE", "OR", "REPLACE", "STREAMING", ..] => {
-            ("CREATE STREAMING TABLE", START)
-        }
-        ["CREATE", "UNBOUNDED", ..] => (
-            "CREATE UNBOUNDED EXTERNAL TABLE",
-            "read it with `read_stream()` and make it known with `create_or_replace_temp_view`",
+        ["CREATE", "MATERIALIZED", "VIEW", ..]
+        | ["CREATE", "OR", "REPLACE", "MATERIALIZED", ..] => (
+            "CREATE MATERIALIZED VIEW",
+            "write `CREATE STREAMING TABLE name AS SELECT …`",
+        ),
+        ["CREATE", "FLOW", ..] => (
+            "CREATE FLOW",
+            "write `INSERT INTO table SELECT … FROM STREAM …`: it starts the query",
         ),
         ["WATERMARK", "FOR", ..] => (
             "WATERMARK FOR",
-            "write `FROM t WATERMARK ts DELAY OF INTERVAL 10 SECONDS` where the table is read",
+            "declare it with `CREATE UNBOUNDED EXTERNAL TABLE`, or write `FROM t WATERMARK ts DELAY OF INTERVAL 10 SECONDS`",
         ),
         ["WATERMARK", _, "DELAY", "OF", ..] => (
             "WATERMARK",
             "it stands right after the table or subquery, and before its alias",
         ),
-        ["EMIT", "CHANGES", ..] | ["EMIT", "ON", "WINDOW", ..] => (
-            "EMIT",
-            "say the output mode with `write_stream().output_mode(…)`",
-        ),
-        [
-            "AWAIT" | "STOP" | "SHOW" | "DESCRIBE",
-            "STREAMING",
-            "QUERY" | "QUERIES",
-            ..,
-        ] => (
-            "STREAMING QUERY",
-            "use the handle that `start` gives, or `session.streams()`",
-        ),
+        ["EMIT", "CHANGES", ..] | ["EMIT", "ON", "WINDOW", ..] => {
+            ("EMIT", "it stands once, at the end of the statement")
+        }
         _ => return None,
     })
-}
-
-/// What is seen only once it is parsed.
-///
-/// # Errors
-/// `Unsupported` for a table that is said to be unbounded.
-pub(super) fn refuse_statement(statement: &Statement) -> Result<()> {
-    match statement {
-        Statement::CreateExternalTable(table) if table.unbounded => Err(Error::unsupported(
-            "`CREATE UNBOUNDED EXTERNAL TABLE` in SQL",
-        )
-        .with_hint("read it with `read_stream()`")),
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]
@@ -107,8 +84,8 @@ mod tests {
         for (text, form) in [
             ("SELECT STREAM * FROM events", "STREAM"),
             (
-                "CREATE STREAMING TABLE t AS SELECT 1",
-                "CREATE STREAMING TABLE",
+                "CREATE MATERIALIZED VIEW t AS SELECT 1",
+                "CREATE MATERIALIZED VIEW",
             ),
             (
                 "SELECT 1 FROM t AS a WATERMARK ts DELAY OF INTERVAL 5 SECONDS",
@@ -119,7 +96,7 @@ mod tests {
                 "WATERMARK FOR",
             ),
             ("SELECT 1 FROM t GROUP BY k EMIT CHANGES", "EMIT"),
-            ("STOP STREAMING QUERY q", "STREAMING QUERY"),
+            ("CREATE FLOW f AS INSERT INTO t SELECT 1", "CREATE FLOW"),
         ] {
             let error = refused(text).expect(text);
             assert_eq!(error.operator(), Some(form), "{text}");

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  STREAM t                           "highwater.stream"((SELECT * FROM t))
+//!  STREAM t WITH ('k' = 'v') IDENTIFIED BY n    "highwater.stream"((SELECT * FROM t), 'n', 'k', 'v')
 //!  t WATERMARK ts DELAY OF i AS a     "highwater.watermark"((SELECT * FROM t), ts, 'i') AS a
 //!  t WATERMARK e AS x DELAY OF i      "highwater.watermark"((SELECT *, e AS x FROM t), x, 'i')
 //! ```
@@ -15,6 +16,7 @@ use datafusion::sql::sqlparser::dialect::Dialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan};
 
+use super::cursor::{Cursor, Written};
 use super::planner::{STREAM, WATERMARK};
 use super::words::{at, closes, is, names_a_table, opens};
 use super::{interval, position};
@@ -39,16 +41,18 @@ pub(super) fn rewrite(
     Ok(tokens)
 }
 
-/// `STREAM t` and `STREAM(t)`.
+/// `STREAM t` and `STREAM(t)`, with options and a name.
 fn streams(tokens: &mut Vec<TokenWithSpan>) -> Result<()> {
     let mut here = 0;
     while here < tokens.len() {
         if let Some((relation, end)) = stream_at(tokens, here) {
-            refuse_reading_options(tokens, end)?;
+            let (reading, end) = Reading::parse(tokens, end)?;
             let relation = tokens[relation.0..relation.1].to_vec();
-            let mut made = Words(Vec::new(), tokens[here].span);
+            let mut made = Words::at(tokens[here].span);
             made.call(STREAM).select(None).relation(relation);
-            made.close().close();
+            made.close();
+            reading.put(&mut made);
+            made.close();
             let next = here + made.0.len();
             tokens.splice(here..end, made.0);
             here = next;
@@ -57,6 +61,63 @@ fn streams(tokens: &mut Vec<TokenWithSpan>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// `WITH ('key' = 'value')` and `IDENTIFIED BY name`, after the table.
+struct Reading {
+    options: Vec<(Written, Span)>,
+    identity: Option<(String, Span)>,
+}
+
+impl Reading {
+    /// Reads them from the word at `end` on, and tells where they end.
+    fn parse(tokens: &[TokenWithSpan], end: usize) -> Result<(Self, usize)> {
+        let mut cursor = Cursor::new(tokens);
+        cursor.skip(end);
+        let mut reading = Self {
+            options: Vec::new(),
+            identity: None,
+        };
+        let parenthesis =
+            |c: &Cursor<'_>| c.rest().get(1).is_some_and(|t| t.token == Token::LParen);
+        if cursor.sees(&["WITH"]) && parenthesis(&cursor) {
+            cursor.skip(1);
+            let spanned = |o: Written| (o.clone(), Span::new(o.place, o.place));
+            reading.options = cursor.options()?.into_iter().map(spanned).collect();
+        }
+        if cursor.eat(&["IDENTIFIED"]) {
+            cursor.expect(&["BY"])?;
+            let span = cursor.peek().map_or(Span::empty(), |t| t.span);
+            reading.identity = Some((cursor.ident("the name of the source")?, span));
+        }
+        if cursor.sees(&["CHANGES"]) && !cursor.sees(&["CHANGES", "AS"]) {
+            let follows = cursor.rest().get(1);
+            if follows.is_some_and(|t| is(t, "FROM")) {
+                return Err(at(
+                    Error::unsupported("`CHANGES` after STREAM in SQL"),
+                    &tokens[cursor.at()],
+                )
+                .with_operator("CHANGES")
+                .with_hint("read the table with a source that tells its changes"));
+            }
+        }
+        Ok((reading, cursor.at()))
+    }
+
+    /// Adds them to the arguments of the function.
+    fn put(self, made: &mut Words) {
+        if self.options.is_empty() && self.identity.is_none() {
+            return;
+        }
+        let text =
+            |text: String, span: Span| TokenWithSpan::new(Token::SingleQuotedString(text), span);
+        let (identity, span) = self.identity.unwrap_or((String::new(), made.1));
+        made.put(Token::Comma).words(vec![text(identity, span)]);
+        for (option, span) in self.options {
+            made.put(Token::Comma).words(vec![text(option.key, span)]);
+            made.put(Token::Comma).words(vec![text(option.value, span)]);
+        }
+    }
 }
 
 /// The relation after the word STREAM at `here`, without its parentheses, and where the form ends.
@@ -107,32 +168,6 @@ fn name_end(tokens: &[TokenWithSpan], start: usize) -> Option<usize> {
     None
 }
 
-fn refuse_reading_options(tokens: &[TokenWithSpan], end: usize) -> Result<()> {
-    let next = |offset: usize| tokens.get(end + offset);
-    let both = |a: &str, b: &str| {
-        next(0).is_some_and(|t| is(t, a))
-            && next(1).is_some_and(|t| is(t, b) || t.token.to_string() == b)
-    };
-    let (form, hint) = if both("WITH", "(") {
-        ("WITH", "give the options to `read_stream()`")
-    } else if both("IDENTIFIED", "BY") {
-        ("IDENTIFIED BY", "give the name to `read_stream().name(…)`")
-    } else if both("CHANGES", "FROM") {
-        (
-            "CHANGES",
-            "read the table with a source that tells its changes",
-        )
-    } else {
-        return Ok(());
-    };
-    Err(at(
-        Error::unsupported(format!("`{form}` after STREAM in SQL")),
-        &tokens[end],
-    )
-    .with_operator(form)
-    .with_hint(hint))
-}
-
 /// `WATERMARK … DELAY OF …`, from left to right, so that inner clauses are done first.
 fn watermarks(tokens: &mut Vec<TokenWithSpan>, dialect: &dyn Dialect) -> Result<()> {
     let mut here = 1;
@@ -143,7 +178,7 @@ fn watermarks(tokens: &mut Vec<TokenWithSpan>, dialect: &dyn Dialect) -> Result<
         };
         let column = EventTimeColumn::parse(&tokens[here + 1..delay], &tokens[delay], dialect)?;
         let (delay, end) = interval::parse(tokens, delay + 2)?;
-        let mut made = Words(Vec::new(), tokens[here].span);
+        let mut made = Words::at(tokens[here].span);
         made.call(WATERMARK).select(column.added);
         made.relation(tokens[start..here].to_vec()).close();
         made.put(Token::Comma).words(column.name);
@@ -197,7 +232,7 @@ fn relation_start(tokens: &[TokenWithSpan], end: usize) -> Option<usize> {
 }
 
 /// True where the token at `start` is the first of a relation in a FROM clause.
-fn begins_relation(tokens: &[TokenWithSpan], start: usize) -> bool {
+pub(super) fn begins_relation(tokens: &[TokenWithSpan], start: usize) -> bool {
     let Some(before) = start.checked_sub(1) else {
         return false;
     };
@@ -306,25 +341,33 @@ fn is_column(expr: &Expr) -> bool {
 }
 
 /// Words that are put in, at the place of the word they stand for.
-struct Words(Vec<TokenWithSpan>, Span);
+pub(super) struct Words(Vec<TokenWithSpan>, Span);
 
 impl Words {
-    fn put(&mut self, token: Token) -> &mut Self {
+    pub(super) fn at(span: Span) -> Self {
+        Self(Vec::new(), span)
+    }
+
+    pub(super) fn take(&mut self) -> Vec<TokenWithSpan> {
+        std::mem::take(&mut self.0)
+    }
+
+    pub(super) fn put(&mut self, token: Token) -> &mut Self {
         self.0.push(TokenWithSpan::new(token, self.1));
         self
     }
 
-    fn words(&mut self, words: Vec<TokenWithSpan>) -> &mut Self {
+    pub(super) fn words(&mut self, words: Vec<TokenWithSpan>) -> &mut Self {
         self.0.extend(words);
         self
     }
 
-    fn call(&mut self, function: &str) -> &mut Self {
+    pub(super) fn call(&mut self, function: &str) -> &mut Self {
         self.put(Token::make_word(function, Some('"')))
             .put(Token::LParen)
     }
 
-    fn select(&mut self, added: Option<Vec<TokenWithSpan>>) -> &mut Self {
+    pub(super) fn select(&mut self, added: Option<Vec<TokenWithSpan>>) -> &mut Self {
         self.put(Token::LParen)
             .put(Token::make_keyword("SELECT"))
             .put(Token::Mul);
@@ -334,11 +377,11 @@ impl Words {
         self
     }
 
-    fn relation(&mut self, relation: Vec<TokenWithSpan>) -> &mut Self {
+    pub(super) fn relation(&mut self, relation: Vec<TokenWithSpan>) -> &mut Self {
         self.put(Token::make_keyword("FROM")).words(relation)
     }
 
-    fn close(&mut self) -> &mut Self {
+    pub(super) fn close(&mut self) -> &mut Self {
         self.put(Token::RParen)
     }
 }

@@ -9,6 +9,7 @@
 //! are wanted, and again each time.
 
 mod columns;
+mod log;
 mod rebuilt;
 mod table;
 
@@ -20,12 +21,13 @@ use datafusion::catalog::TableProvider;
 use datafusion::catalog::default_table_source::provider_as_source;
 use datafusion::common::TableReference;
 use datafusion::dataframe::DataFrame;
+use datafusion::datasource::MemTable;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlanBuilder;
 use highwater_checkpoint::{Checkpoint, OperatorIdentity, ReadOnly};
 
 use self::table::{Look, Looked};
-use crate::{BatchId, Error, Result, StreamFrame, StreamSession};
+use crate::{BatchId, Error, QueryId, Result, StreamFrame, StreamSession};
 
 /// Describes what of a checkpoint's state to read; see [`StreamSession::read_state`].
 #[derive(Clone, Debug)]
@@ -131,6 +133,36 @@ impl StateReader {
         self.frame("state_metadata", table)
     }
 
+    /// The log of micro-batches, a row for each of the sources of each micro-batch that the checkpoint still tells of.
+    ///
+    /// | column | what |
+    /// |---|---|
+    /// | `batch_id`, `batch_time` | the micro-batch, and what `current_timestamp()` answers in it |
+    /// | `committed` | it is done; the last one may only be intended |
+    /// | `source`, `start_offset`, `end_offset` | what it reads: after the start, up to and including the end; the offsets are JSON |
+    /// | `watermark`, `late_watermark` | what closes windows in it, and what judges late rows; null until there is one |
+    /// | `next_watermark` | what the micro-batch after it runs with, or a later one |
+    /// | `output_rows` | rows the sink has counted |
+    /// | `state_file` | what changed in the state, relative to the checkpoint |
+    /// | `final` | the last micro-batch of `flushOnEnd` |
+    ///
+    /// # Errors
+    /// `Invalid` when there is no checkpoint; `Corrupt`, naming the entry, for one that is damaged.
+    pub async fn batches(self) -> Result<StreamFrame> {
+        let checkpoint = self.request.look(&self.session.state()).await?;
+        let rows = log::rows(&checkpoint).await?;
+        let table = MemTable::try_new(rows.schema(), vec![vec![rows]])?;
+        self.frame("batches", Arc::new(table))
+    }
+
+    /// The identity of the query that the checkpoint belongs to.
+    ///
+    /// # Errors
+    /// `Invalid` when there is no checkpoint.
+    pub async fn query_id(self) -> Result<QueryId> {
+        Ok(self.request.look(&self.session.state()).await?.query_id())
+    }
+
     fn frame(&self, name: &str, table: Arc<dyn TableProvider>) -> Result<StreamFrame> {
         let source = provider_as_source(table);
         let plan = LogicalPlanBuilder::scan(TableReference::bare(name), source, None)?.build()?;
@@ -198,11 +230,7 @@ impl StateRequest {
 
     /// The checkpoint, and the micro-batches there are.
     async fn open(&self, state: &SessionState) -> Result<(ReadOnly, RangeInclusive<BatchId>)> {
-        let context = || format!("reading the state of the checkpoint `{}`", self.location);
-        let opened = highwater_storage::open_location(&self.location, state.runtime_env());
-        let (store, folder) = opened.map_err(|e| e.context(context()))?;
-        let checkpoint = Checkpoint::read_only(store, folder).await;
-        let checkpoint = checkpoint.map_err(|e| e.context(context()))?;
+        let checkpoint = self.look(state).await?;
         match checkpoint.readable().await? {
             Some(there) => Ok((checkpoint, there)),
             None => Err(Error::invalid(format!(
@@ -212,6 +240,15 @@ impl StateRequest {
             .with_condition("STDS_COMMITTED_BATCH_UNAVAILABLE")
             .with_hint("let the query finish a micro-batch first")),
         }
+    }
+
+    /// The checkpoint, whatever is in it.
+    async fn look(&self, state: &SessionState) -> Result<ReadOnly> {
+        let context = || format!("reading the state of the checkpoint `{}`", self.location);
+        let opened = highwater_storage::open_location(&self.location, state.runtime_env());
+        let (store, folder) = opened.map_err(|e| e.context(context()))?;
+        let checkpoint = Checkpoint::read_only(store, folder).await;
+        checkpoint.map_err(|e| e.context(context()))
     }
 
     async fn operator(&self, checkpoint: &ReadOnly, batch: BatchId) -> Result<OperatorIdentity> {

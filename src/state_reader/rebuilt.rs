@@ -1,4 +1,4 @@
-//! The state of one operator as its records make it: put in, taken out and evicted in their order.
+//! The state of one operator as its records make it: put in, marked, taken out and evicted in their order.
 //!
 //! Keys lie in a state table, as in the operator. Values stay in the batches they came in, whatever their type, and the
 //! table knows where; when most of what is held is superseded, the rest is copied together.
@@ -6,13 +6,15 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, RecordBatchOptions,
-    TimestampMicrosecondArray, UInt64Array, new_null_array,
+    Array, ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, RecordBatch,
+    RecordBatchOptions, TimestampMicrosecondArray, UInt64Array, new_null_array,
 };
 use arrow::compute::interleave;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, UInt64Type};
 use highwater_checkpoint::OperatorIdentity;
-use highwater_core::records::{EVICTED_TO, REMOVED, match_columns, retyped};
+use highwater_core::records::{
+    EVICTED_TO, MATCHED, MATCHED_COLUMN, REMOVED, match_columns, retyped,
+};
 use highwater_state::{Chunk, StateTable};
 
 use crate::{Error, Result};
@@ -82,34 +84,102 @@ impl Rebuilt {
     ///
     /// # Errors
     /// `Corrupt` when they do not fit the operator.
-    pub(super) fn apply(&mut self, records: &RecordBatch, watch: Option<Watch<'_>>) -> Result<()> {
+    pub(super) fn apply(&mut self, records: &RecordBatch) -> Result<()> {
+        self.apply_all([records], None)
+    }
+
+    /// Does what all records of a micro-batch say. What leaves for another reason than its time does so first.
+    ///
+    /// # Errors
+    /// `Corrupt` when they do not fit the operator.
+    pub(super) fn apply_all<'a>(
+        &mut self,
+        records: impl IntoIterator<Item = &'a RecordBatch>,
+        watch: Option<Watch<'_>>,
+    ) -> Result<()> {
         let done = self.try_apply(records, watch);
         done.map_err(|e| e.with_operator(&self.operator.name))
     }
 
-    fn try_apply(&mut self, records: &RecordBatch, mut watch: Option<Watch<'_>>) -> Result<()> {
-        let rows = records.num_rows();
+    fn try_apply<'a>(
+        &mut self,
+        records: impl IntoIterator<Item = &'a RecordBatch>,
+        mut watch: Option<Watch<'_>>,
+    ) -> Result<()> {
+        let mut records = records.into_iter().peekable();
+        let until = |records: &'a RecordBatch| records.schema_ref().metadata().get(EVICTED_TO);
+        while let Some(these) = records.next() {
+            if these.num_rows() > 0 {
+                self.change(these, again(&mut watch))?;
+            }
+            let next = records.peek().and_then(|next| until(next));
+            if let Some(until) = until(these).filter(|until| next != Some(*until)) {
+                self.evict(until, again(&mut watch))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn change(&mut self, records: &RecordBatch, watch: Option<Watch<'_>>) -> Result<()> {
+        let (columns, rows) = (self.columns_of(records)?, records.num_rows());
         let notes = records.schema_ref().metadata();
-        let columns = self.columns_of(records)?;
-        let keys = &columns[..self.operator.keys.fields().len()];
         if notes.contains_key(REMOVED) {
-            if let Some(watch) = &mut watch {
-                let slots = self.table.find(keys, rows)?.into_iter().flatten();
-                let chunk = self.table.gather(&slots.collect::<Vec<_>>())?;
-                watch(Change::Remove, self.records(chunk)?)?;
-            }
-            self.table.remove(keys, rows)?;
-        } else if rows > 0 {
-            if let Some(watch) = &mut watch {
-                let columns = columns.clone();
-                watch(Change::Put, Records { columns, rows })?;
-            }
-            self.put(&columns, rows)?;
+            self.remove(&columns, rows, watch)
+        } else if notes.contains_key(MATCHED) {
+            self.mark(&columns, rows, watch)
+        } else {
+            self.take_in(&columns, rows, watch)
         }
-        match notes.get(EVICTED_TO) {
-            Some(until) => self.evict(until, watch),
-            None => Ok(()),
+    }
+
+    fn take_in(
+        &mut self,
+        columns: &[ArrayRef],
+        rows: usize,
+        watch: Option<Watch<'_>>,
+    ) -> Result<()> {
+        if let Some(watch) = watch {
+            let columns = columns.to_vec();
+            watch(Change::Put, Records { columns, rows })?;
         }
+        self.put(columns, rows)
+    }
+
+    fn remove(
+        &mut self,
+        columns: &[ArrayRef],
+        rows: usize,
+        watch: Option<Watch<'_>>,
+    ) -> Result<()> {
+        if let Some(watch) = watch {
+            watch(Change::Remove, self.found(columns, rows)?)?;
+        }
+        let keys = &columns[..self.operator.keys.fields().len()];
+        self.table.remove(keys, rows)?;
+        Ok(())
+    }
+
+    /// Marks those records that are there.
+    fn mark(&mut self, columns: &[ArrayRef], rows: usize, watch: Option<Watch<'_>>) -> Result<()> {
+        let Ok(mark) = self.operator.values.index_of(MATCHED_COLUMN) else {
+            return Err(Error::corrupt(
+                "records of state were marked, and they have no column for it",
+            ));
+        };
+        let Records { mut columns, rows } = self.found(columns, rows)?;
+        if rows == 0 {
+            return Ok(());
+        }
+        let marks = BooleanArray::from(vec![true; rows]);
+        columns[self.operator.keys.fields().len() + mark] = Arc::new(marks);
+        self.take_in(&columns, rows, watch)
+    }
+
+    /// The records with these keys, as far as there are any.
+    fn found(&self, columns: &[ArrayRef], rows: usize) -> Result<Records> {
+        let keys = &columns[..self.operator.keys.fields().len()];
+        let slots = self.table.find(keys, rows)?.into_iter().flatten();
+        self.records(self.table.gather(&slots.collect::<Vec<_>>())?)
     }
 
     fn put(&mut self, columns: &[ArrayRef], rows: usize) -> Result<()> {
@@ -248,6 +318,14 @@ impl Records {
     }
 }
 
+/// The same watch, for one call.
+fn again<'a>(watch: &'a mut Option<Watch<'_>>) -> Option<Watch<'a>> {
+    match watch {
+        Some(watch) => Some(&mut **watch),
+        None => None,
+    }
+}
+
 fn places(batch: usize, rows: usize) -> ArrayRef {
     let first = (batch as u64) << 32;
     Arc::new(UInt64Array::from_iter_values(first..first + rows as u64))
@@ -322,15 +400,13 @@ mod tests {
                 .iter()
                 .map(|(key, text)| (*key, text.as_str()))
                 .collect();
-            rebuilt.apply(&records(&rows, None), None).expect("applied");
+            rebuilt.apply(&records(&rows, None)).expect("applied");
         }
         assert!(rebuilt.rows < 100_000, "{} rows are held", rebuilt.rows);
         let last: Vec<_> = (0..1_000).map(|key| (key, text(299, key))).collect();
         assert_eq!(contents(&rebuilt), last);
         // Over at 10 + key: those below 990 go.
-        rebuilt
-            .apply(&records(&[], Some(999)), None)
-            .expect("applied");
+        rebuilt.apply(&records(&[], Some(999))).expect("applied");
         assert_eq!(contents(&rebuilt), last[990..]);
     }
 
@@ -342,7 +418,7 @@ mod tests {
             told.push((change, records.rows));
             Ok(())
         };
-        let mut apply = |records: &RecordBatch| rebuilt.apply(records, Some(&mut watch));
+        let mut apply = |records: &RecordBatch| rebuilt.apply_all([records], Some(&mut watch));
         apply(&records(&[(1, "a"), (2, "b"), (9, "c")], None)).expect("applied");
         apply(&records(&[(9, "d")], Some(12))).expect("applied");
         apply(&records(&[], Some(12))).expect("applied");
@@ -353,13 +429,66 @@ mod tests {
         assert_eq!(contents(&rebuilt), [(9, "d".to_owned())]);
     }
 
+    /// The order does not hang on which batch of a micro-batch says until when records are over.
+    #[test]
+    fn a_mark_comes_before_the_end() {
+        let mut schema = Schema::clone(&operator().values);
+        let marked = Field::new(MATCHED_COLUMN, DataType::Boolean, true);
+        schema.fields = [schema.fields.to_vec(), vec![Arc::new(marked)]]
+            .concat()
+            .into();
+        let mut rebuilt = Rebuilt::try_new(OperatorIdentity {
+            values: Arc::new(schema),
+            ..operator()
+        })
+        .expect("empty");
+        let with = |rows: &[(i64, &str)], note: &str| {
+            let records = records(rows, Some(12));
+            let mut fields = records.schema().fields().to_vec();
+            fields.push(Arc::new(Field::new(
+                MATCHED_COLUMN,
+                DataType::Boolean,
+                true,
+            )));
+            let mut notes = records.schema().metadata().clone();
+            notes.insert(note.to_owned(), "1".to_owned());
+            let mut columns = records.columns().to_vec();
+            columns.push(Arc::new(BooleanArray::from(vec![false; rows.len()])));
+            let schema = Schema::new_with_metadata(fields, notes);
+            RecordBatch::try_new(Arc::new(schema), columns).expect("records")
+        };
+        let put = with(&[(1, "a"), (20, "b")], "");
+        // Only its key counts, and one that is not there is passed over.
+        let marks = with(&[(1, "?"), (3, "?")], MATCHED);
+        let mut told = Vec::new();
+        let mut watch = |change, records: Records| {
+            let marks: Vec<bool> = records.columns[2].as_boolean().values().iter().collect();
+            told.push((change, records.rows, marks));
+            Ok(())
+        };
+        let done = rebuilt.apply_all([&put, &marks], Some(&mut watch));
+        done.expect("applied");
+        assert_eq!(
+            told,
+            [
+                (Change::Put, 2, vec![false, false]),
+                (Change::Put, 1, vec![true]),
+                (Change::Evict, 1, vec![true]),
+            ]
+        );
+        assert_eq!(rebuilt.len(), 1);
+        rebuilt
+            .apply(&marks)
+            .expect("nothing is there to be marked");
+    }
+
     #[test]
     fn records_of_something_else_are_refused() {
         let mut rebuilt = Rebuilt::try_new(operator()).expect("empty");
         let other =
             RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from(vec![1])) as ArrayRef)]);
         let error = rebuilt
-            .apply(&other.expect("records"), None)
+            .apply(&other.expect("records"))
             .expect_err("refused");
         assert_eq!(error.operator(), Some("aggregate"));
         let never = OperatorIdentity {
@@ -368,7 +497,7 @@ mod tests {
         };
         let mut rebuilt = Rebuilt::try_new(never).expect("empty");
         rebuilt
-            .apply(&records(&[], Some(1)), None)
+            .apply(&records(&[], Some(1)))
             .expect_err("nothing says when");
     }
 }

@@ -90,7 +90,7 @@ impl Looked {
             .iter_mut()
             .find(|state| state.name() == name)
         {
-            Some(state) => state.apply(&records, None),
+            Some(state) => state.apply(&records),
             None => Ok(()),
         };
         self.checkpoint.restore_state(upto, &mut apply).await?;
@@ -110,13 +110,12 @@ impl Looked {
             let ours = changes
                 .iter()
                 .filter(|change| change.operator == operator.name);
-            for records in ours.flat_map(|change| &change.records) {
-                let mut watch = |change: Change, records: Records| {
-                    rows.push(changed(id, change, records, &self.schema)?);
-                    Ok(())
-                };
-                state.apply(records, Some(&mut watch))?;
-            }
+            let mut watch = |change: Change, records: Records| {
+                rows.push(changed(id, change, records, &self.schema)?);
+                Ok(())
+            };
+            let ours = ours.flat_map(|change| &change.records);
+            state.apply_all(ours, Some(&mut watch))?;
         }
         Ok(rows)
     }

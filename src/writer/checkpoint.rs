@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use datafusion::execution::SessionState;
 use highwater_engine::{CheckpointLocation, Durability};
-use highwater_storage::{RetryPolicy, RetryStore, open_durable, open_location};
+use highwater_storage::{RetryPolicy, RetryStore, open_durable, open_undurable};
 use uuid::Uuid;
 
 use crate::settings::Settings;
@@ -55,7 +55,7 @@ pub(super) async fn open(
         Durability::Fsync => open_durable(&location, runtime)
             .await
             .map_err(|e| e.with_option("durability")),
-        _ => open_location(&location, runtime),
+        _ => open_undurable(&location, runtime).await,
     };
     let (store, folder) = opened.map_err(|e| e.context("checkpointLocation"))?;
     let retries = RetryPolicy::of(state.config());

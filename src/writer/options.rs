@@ -3,22 +3,26 @@
 use std::time::Duration;
 
 use highwater_engine::QueryOptions;
+use highwater_plan::RefreshWhen;
 
-use crate::{Error, Options, Result};
+use crate::static_tables::static_refresh;
+use crate::{Options, Result};
 
 /// Takes the query's own options; what is left is the sink's.
 ///
 /// # Errors
-/// `Invalid`, naming the option, when a value does not parse; `Unsupported` for one that a later version takes.
+/// `Invalid`, naming the option, when a value does not parse.
 pub(super) fn take(options: &mut Options) -> Result<QueryOptions> {
-    refuse_later(options)?;
     Ok(QueryOptions {
         idle_timeout: length(options, "idleTimeout")?,
         flush_on_end: options.take("flushOnEnd")?.unwrap_or_default(),
         max_event_time_skew: length(options, "maxEventTimeSkew")?,
+        state_ttl: length(options, "stateTtl")?,
         durability: options.take("durability")?.unwrap_or_default(),
         allow_state_evolution: options.take("allowStateEvolution")?.unwrap_or_default(),
         late_rows: None,
+        static_refresh: refresh(options)?,
+        table_versions: static_refresh().versions,
     })
 }
 
@@ -29,13 +33,22 @@ fn length(options: &mut Options, name: &'static str) -> Result<Option<Duration>>
     length.map_err(|e| e.context(format_args!("option `{name}`")).with_option(name))
 }
 
-/// The query's options that a later version takes.
-fn refuse_later(options: &Options) -> Result<()> {
-    const LATER: [&str; 2] = ["stateTtl", "staticRefresh"];
-    match LATER.iter().find(|name| options.get(name).is_some()) {
-        None => Ok(()),
-        Some(name) => Err(Error::unsupported(format!("the option `{name}`"))
-            .with_option(*name)
-            .with_hint("this version does not have it yet: leave it out")),
+/// `onChange`, `never`, or a length of time.
+fn refresh(options: &mut Options) -> Result<Option<RefreshWhen>> {
+    const NAME: &str = "staticRefresh";
+    let named = [
+        ("onchange", RefreshWhen::OnChange),
+        ("never", RefreshWhen::Never),
+    ];
+    let asked = options.get(NAME).map(str::trim).map(str::to_lowercase);
+    for (word, when) in named {
+        if asked.as_deref() == Some(word) {
+            let _known = options.take_str(NAME);
+            return Ok(Some(when));
+        }
     }
+    let every = length(options, NAME).map_err(|e| {
+        e.with_hint("say `onChange`, `never`, or a length of time such as `10 minutes`")
+    })?;
+    Ok(every.map(RefreshWhen::Every))
 }

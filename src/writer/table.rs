@@ -22,6 +22,7 @@ use super::insert::InsertSink;
 use super::table_files::{self, OF_BOTH};
 use super::{DataStreamWriter, Target};
 use crate::reader::nullable;
+use crate::sql::DeclaredTable;
 use crate::{Error, Options, OutputMode, Result, SourceSpec, StreamFrame, StreamSession};
 
 /// Spark's default format.
@@ -213,6 +214,10 @@ impl To {
     /// The table when it is one of files; those of DataFusion become ours.
     async fn files_of(&self, there: &Arc<dyn TableProvider>) -> Result<Option<Arc<FileTable>>> {
         let any: Arc<dyn Any + Send + Sync> = Arc::<dyn TableProvider>::clone(there);
+        if let Some(declared) = DeclaredTable::of(there) {
+            let files = declared.declared().sink_table(&self.session).await?;
+            return Ok(files.map(Arc::new));
+        }
         if there.table_type() == TableType::View || any.is::<StreamTable>() {
             return Err(Error::unsupported(format!(
                 "`{}` is a view or a stream: rows are appended to tables only",
@@ -251,7 +256,7 @@ impl To {
         partition_by: &[String],
     ) -> Result<Arc<FileTable>> {
         let clock = Arc::clone(self.session.clock());
-        let mut spec = SourceSpec::new(format, clock, Arc::new(self.session.state()));
+        let mut spec = SourceSpec::new(format, clock, self.session.state_for_files());
         spec.path = Some(path);
         spec.schema = Some(schema);
         spec.options = options;
@@ -301,7 +306,13 @@ impl To {
     fn put(&self, table: &Arc<FileTable>) -> Result<Option<Arc<dyn TableProvider>>> {
         let context = self.session.context();
         let before = context.deregister_table(self.name.clone())?;
-        context.register_table(self.name.clone(), Arc::<FileTable>::clone(table))?;
+        let declared = before.as_ref().and_then(DeclaredTable::of);
+        let files = Arc::<FileTable>::clone(table);
+        let now: Arc<dyn TableProvider> = match declared {
+            Some(declared) => Arc::new(declared.with_files(files)),
+            None => files,
+        };
+        context.register_table(self.name.clone(), now)?;
         Ok(before)
     }
 

@@ -16,7 +16,7 @@ use datafusion::catalog::TableProvider;
 use std::sync::Arc;
 
 /// Options that say how the files of a table look, for those who write them and those who read them.
-pub(super) const OF_BOTH: [&str; 6] =
+pub(crate) const OF_BOTH: [&str; 6] =
     ["header", "sep", "delimiter", "quote", "escape", "nullValue"];
 
 /// Those of `options` that say how the files look.
@@ -31,11 +31,11 @@ pub(super) fn of_both(options: &Options) -> Options {
 }
 
 /// What a table of DataFusion's says of its files.
-pub(super) struct Listing {
-    pub(super) format: &'static str,
-    pub(super) path: String,
-    pub(super) options: Options,
-    pub(super) partition_by: Vec<String>,
+pub(crate) struct Listing {
+    pub(crate) format: &'static str,
+    pub(crate) path: String,
+    pub(crate) options: Options,
+    pub(crate) partition_by: Vec<String>,
 }
 
 /// The files of `table`, if it is a table of files.
@@ -61,6 +61,29 @@ pub(super) fn listing(table: &dyn Any, state: &SessionState) -> Result<Option<Li
     Ok(Some(Listing {
         format,
         path: url.as_str().to_owned(),
+        options,
+        partition_by: columns.map(|(name, _)| name.clone()).collect(),
+    }))
+}
+
+/// The files of `table`, if it is a table of files, to be read: a pattern or one file will do, too.
+///
+/// # Errors
+/// `Unsupported` when it is of several paths, or of files that we do not read.
+pub(crate) fn read_listing(table: &dyn Any, state: &SessionState) -> Result<Option<Listing>> {
+    let Some(table) = table.downcast_ref::<ListingTable>() else {
+        return Ok(None);
+    };
+    let [url] = table.table_paths().as_slice() else {
+        return Err(Error::unsupported("a stream of a table of several paths")
+            .with_hint("declare a table for each path"));
+    };
+    let (format, options) = format_of(&*table.options().format, state)?;
+    let columns = table.options().table_partition_cols.iter();
+    let pattern = url.get_glob().as_ref().map_or("", |glob| glob.as_str());
+    Ok(Some(Listing {
+        format,
+        path: format!("{}{pattern}", url.as_str()),
         options,
         partition_by: columns.map(|(name, _)| name.clone()).collect(),
     }))
@@ -110,7 +133,7 @@ pub(super) async fn same_columns(table: &FileTable, session: &StreamSession) -> 
         return Ok(());
     }
     let clock = Arc::clone(session.clock());
-    let mut spec = SourceSpec::new(table.format(), clock, Arc::new(session.state()));
+    let mut spec = SourceSpec::new(table.format(), clock, session.state_for_files());
     spec.path = Some(table.path().to_owned());
     spec.options = of_both(table.options());
     if table.format() != "parquet" {

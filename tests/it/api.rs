@@ -249,7 +249,7 @@ async fn what_a_writer_lacks_or_has_twice_is_told_at_start() -> Result<()> {
             Some("wdith"),
         ),
         (
-            "a later option",
+            "an option that bounds nothing",
             writer().format("noop").option("stateTtl", "1 h"),
             Some("stateTtl"),
         ),
@@ -485,14 +485,14 @@ async fn a_query_outlives_the_handles_of_its_session() -> Result<()> {
 }
 
 #[tokio::test]
-async fn forms_of_later_versions_are_refused_by_name() -> Result<()> {
+async fn forms_that_are_not_ours_are_refused_by_name() -> Result<()> {
     let session = StreamSession::new();
     pumps(&session)?;
     for sql in [
-        "SELECT * FROM STREAM pumps WITH ('maxFilesPerTrigger' = '1')",
         "SELECT STREAM * FROM pumps",
-        "CREATE STREAMING TABLE t AS SELECT * FROM pumps",
-        "CREATE UNBOUNDED EXTERNAL TABLE t (a INT) STORED AS csv LOCATION 'x'",
+        "CREATE MATERIALIZED VIEW t AS SELECT * FROM pumps",
+        "CREATE TABLE t AS SELECT * FROM pumps",
+        "CREATE UNBOUNDED EXTERNAL TABLE t (a INT, PRIMARY KEY (a)) STORED AS csv LOCATION 'x'",
         "SELECT pump FROM pumps TABLESAMPLE (50 PERCENT)",
     ] {
         let error = session.sql(sql).await.expect_err(sql);

@@ -215,7 +215,7 @@ async fn mistakes_are_told_with_their_place() -> Result<()> {
             None,
             26,
         ),
-        ("STREAM pumps IDENTIFIED BY p", None, 28),
+        ("STREAM pumps IDENTIFIED BY p", None, 15),
         (
             "pumps WATERMARK ts DELAY OF INTERVAL 5 SECONDS WHERE )",
             None,

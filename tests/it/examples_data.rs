@@ -170,9 +170,26 @@ async fn sensor_figures_are_the_batch_answer() -> Result<()> {
          FROM readings GROUP BY 1, 2",
     )
     .await?;
-    let readings = sensors::readings(&StreamSession::new(), &folder).await?;
+    let session = StreamSession::new();
+    let readings = sensors::readings(&session, &folder).await?;
     let alerting = sensors::alerts(readings.clone())?;
-    assert_same(&alerts, &streamed(alerting, OutputMode::Append).await?);
+    let streamed_alerts = streamed(alerting.clone(), OutputMode::Append).await?;
+    assert_same(&alerts, &streamed_alerts);
+    let vendors = "resid STRING, pump STRING, purchased STRING, installed STRING, vendor STRING, \
+                   latitude DOUBLE, longitude DOUBLE";
+    let vendors = highwater::parse_schema(vendors)?;
+    let files = CsvReadOptions::new().has_header(false).schema(&vendors);
+    context
+        .register_csv("vendors", &format!("{folder}/sensorvendor.csv"), files)
+        .await?;
+    let known = batch(
+        &context,
+        "SELECT r.resid, date, time, psi, pump, vendor FROM readings r
+         LEFT JOIN vendors v ON r.resid = v.resid WHERE psi < 0.5",
+    )
+    .await?;
+    let alerting = sensors::with_vendor(&session, &folder, alerting).await?;
+    assert_same(&known, &streamed(alerting, OutputMode::Append).await?);
     let counting = sensors::daily(readings)?;
     assert_same(&daily, &streamed(counting, OutputMode::Complete).await?);
     Ok(())

@@ -4,6 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use highwater::Result;
+use highwater::arrow::array::AsArray;
+use highwater::arrow::datatypes::Int64Type;
 use highwater::datafusion::assert_batches_sorted_eq;
 use highwater::datafusion::prelude::ParquetReadOptions;
 use highwater::prelude::*;
@@ -129,5 +131,83 @@ async fn other_modes_and_no_checkpoint_are_refused() -> Result<()> {
         .expect_err("update mode");
     let condition = "STREAMING_OUTPUT_MODE.UNSUPPORTED_DATASOURCE";
     assert_eq!(error.condition(), Some(condition));
+    Ok(())
+}
+
+/// The text of all entries of the log in `out`.
+fn log_of(out: &Path) -> String {
+    let entries = fs::read_dir(out.join("_spark_metadata")).expect("a log");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    let files = paths.filter(|path| path.is_file());
+    files
+        .map(|path| fs::read_to_string(path).expect("text"))
+        .collect()
+}
+
+/// One query writes files and rolls them up, another one follows the directory and copies it, with a restart in between; both
+/// are at work at the same time. The reader is never more micro-batches behind than replaced files stay.
+#[tokio::test]
+async fn a_stream_over_a_directory_that_is_rolled_up_meanwhile_has_each_row_once() -> Result<()> {
+    const ROWS: i64 = 21;
+    for format in ["parquet", "json"] {
+        let folder = tempfile::tempdir().expect("folder");
+        let at = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+        fs::create_dir(folder.path().join("out"))?;
+        let session = StreamSession::new();
+        let rows = MemoryStream::new(&session, "v BIGINT, half BIGINT")?;
+        let writer = rows.to_frame().write_stream().format(format);
+        let writer = writer
+            .path(at("out"))
+            .partition_by(&["half"])
+            .option("compactEvery", 4)
+            .checkpoint_location(at("ckpt"))
+            .start()
+            .await?;
+        let follow = async || {
+            let stream = session.read_stream().format(format);
+            let stream = stream
+                .schema("v BIGINT, half BIGINT")
+                .path(at("out"))
+                .load()
+                .await?;
+            let copy = stream.write_stream().format(format).path(at("copy"));
+            let copy = copy.option("compactEvery", 3);
+            copy.checkpoint_location(at("copied")).start().await
+        };
+        // By which columns the files are parted is looked up when the source is opened.
+        rows.add_data([(0_i64, 0_i64)])?;
+        writer.process_all_available().await?;
+        let mut reader = follow().await?;
+        for v in 1..ROWS {
+            rows.add_data([(v, v % 2)])?;
+            writer.process_all_available().await?;
+            if v % 3 == 2 {
+                reader.process_all_available().await?;
+            }
+            if v == 11 {
+                reader.stop().await?;
+                reader = follow().await?;
+            }
+        }
+        reader.process_all_available().await?;
+        reader.stop().await?;
+        writer.stop().await?;
+        for name in ["out", "copy"] {
+            let log = log_of(&folder.path().join(name));
+            assert!(log.contains("\"replaces\":true"), "{format}: {name}: {log}");
+            let files = session
+                .read()
+                .format(format)
+                .schema("v BIGINT, half BIGINT");
+            let mut found = Vec::new();
+            for batch in files.load(at(name)).await?.collect().await? {
+                let column = |n: usize| batch.column(n).as_primitive::<Int64Type>().values();
+                found.extend(column(0).iter().copied().zip(column(1).iter().copied()));
+            }
+            found.sort_unstable();
+            let all: Vec<_> = (0..ROWS).map(|v| (v, v % 2)).collect();
+            assert_eq!(found, all, "{format}: {name}");
+        }
+    }
     Ok(())
 }

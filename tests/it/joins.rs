@@ -1,10 +1,15 @@
 //! Joins of two streams, from the outside.
 
-use highwater::datafusion::arrow::array::RecordBatch;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use futures::TryStreamExt;
+use highwater::datafusion::arrow::array::{Int64Array, RecordBatch};
 use highwater::datafusion::arrow::util::pretty::pretty_format_batches;
 use highwater::prelude::*;
-use highwater::{ErrorKind, Result};
+use highwater::{BatchOutput, ErrorKind, Guarantee, Result, Sink, SinkCommit};
 use highwater_testkit::rng::Rng;
+use tokio::sync::Notify;
 
 const IMPRESSIONS: &str = "ts TIMESTAMP, ad BIGINT, shown BIGINT";
 const CLICKS: &str = "at TIMESTAMP, ad BIGINT, clicked BIGINT";
@@ -260,5 +265,154 @@ async fn what_never_completes_is_refused_with_a_way_out() -> Result<()> {
         error.hint().is_some_and(|hint| hint.contains("watermark")),
         "{error}"
     );
+    Ok(())
+}
+
+/// Reads its input batch by batch, and tells when it begins and of each.
+#[derive(Debug)]
+struct Watching {
+    rows: Mutex<Vec<usize>>,
+    read: Notify,
+}
+
+#[async_trait]
+impl Sink for Watching {
+    fn description(&self) -> String {
+        "Watching".into()
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::AtLeastOnce
+    }
+
+    fn needs_checkpoint(&self) -> bool {
+        false
+    }
+
+    async fn write(&self, mut output: BatchOutput) -> Result<SinkCommit> {
+        self.read.notify_one();
+        while let Some(batch) = output.stream.try_next().await? {
+            self.rows
+                .lock()
+                .expect("not poisoned")
+                .push(batch.num_rows());
+            self.read.notify_one();
+        }
+        Ok(SinkCommit::default())
+    }
+}
+
+/// Two streams with all their rows of one key.
+async fn one_key(sql: &str, sink: Arc<dyn Sink>) -> Result<StreamingQuery> {
+    const ROWS: i64 = 100_000;
+    let session = StreamSession::new();
+    for name in ["a", "b"] {
+        let stream = MemoryStream::new(&session, "k BIGINT, v BIGINT")?;
+        let columns = [
+            Arc::new(Int64Array::from_iter_values((0..ROWS).map(|_| 7))) as _,
+            Arc::new(Int64Array::from_iter_values(0..ROWS)) as _,
+        ];
+        stream.add_batch(RecordBatch::try_new(
+            Arc::clone(stream.schema()),
+            columns.into(),
+        )?)?;
+        stream.to_frame().create_or_replace_temp_view(name)?;
+    }
+    let frame = session.sql(sql).await?;
+    frame.write_stream().sink(sink).start().await
+}
+
+/// 10^10 pairs: nobody can wait for them or hold them. They come in batches of bounded size, and between two of them an
+/// abort is heard: else this test would not end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_join_of_very_many_rows_of_one_key_can_be_aborted() -> Result<()> {
+    let sink = Arc::new(Watching {
+        rows: Mutex::default(),
+        read: Notify::new(),
+    });
+    let query = one_key(
+        "SELECT a.v, b.v FROM a JOIN b ON a.k = b.k",
+        Arc::clone(&sink) as _,
+    );
+    let query = query.await?;
+    while sink.rows.lock().expect("not poisoned").is_empty() {
+        sink.read.notified().await;
+    }
+    query.abort().await?;
+    let read = std::mem::take(&mut *sink.rows.lock().expect("not poisoned"));
+    assert!(!read.is_empty());
+    // A batch of DataFusion, and a step's candidates on top.
+    assert!(read.iter().all(|rows| *rows <= 2 * 8_192), "{read:?}");
+    assert!(!query.is_active());
+    // Nothing reads on after it.
+    assert!(sink.rows.lock().expect("not poisoned").is_empty());
+    Ok(())
+}
+
+/// The same where no pair passes the condition, so that nothing comes out between which it could be heard.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_join_that_finds_nothing_can_be_aborted() -> Result<()> {
+    let sink = Arc::new(Watching {
+        rows: Mutex::default(),
+        read: Notify::new(),
+    });
+    let sql = "SELECT a.v, b.v FROM a JOIN b ON a.k = b.k AND a.v > b.v + 1000000";
+    let query = one_key(sql, Arc::clone(&sink) as _).await?;
+    sink.read.notified().await;
+    query.abort().await?;
+    assert!(!query.is_active());
+    assert!(sink.rows.lock().expect("not poisoned").is_empty());
+    Ok(())
+}
+
+/// What nothing bounds may be bound by age; `explain` says so, and where it would change rows of a result it is refused.
+#[tokio::test]
+async fn state_ttl_is_for_inner_joins_without_a_bound() -> Result<()> {
+    let ads = Ads::new()?;
+    let start = async |sql: &str, ttl: &str| {
+        let frame = ads.session.sql(sql).await?;
+        let writer = frame.write_stream().output_mode(OutputMode::Update);
+        writer.format("noop").option("stateTtl", ttl).start().await
+    };
+    let query = start(
+        "SELECT shown, clicked FROM i JOIN c ON i.ad = c.ad",
+        "90 minutes",
+    )
+    .await?;
+    let explained = query.explain();
+    let line = "inner join on (ad = ad), left rows leave 5400 s after they came (stateTtl), \
+                right rows leave 5400 s after they came (stateTtl)";
+    assert!(explained.contains(line), "{explained}");
+    ads.add(&[(Some(1), Some(1), 7)], &[(Some(900), Some(1), 9)])?;
+    query.process_all_available().await?;
+    let progress = query.last_progress().expect("a batch");
+    assert_eq!(progress.state_operators[0].num_rows_total, 2);
+    query.stop().await?;
+
+    let joined = format!("SELECT shown, clicked FROM i JOIN c ON {SOON}");
+    for (sql, ttl, operator) in [
+        (joined.as_str(), "1 hour", None),
+        ("SELECT shown FROM i", "1 hour", None),
+        (
+            "SELECT shown, clicked FROM i JOIN c ON i.ad = c.ad",
+            "0 seconds",
+            None,
+        ),
+        (
+            "SELECT ad, count(*) FROM i GROUP BY ad",
+            "1 hour",
+            Some("aggregate"),
+        ),
+        (
+            "SELECT i.ad, count(*) FROM i JOIN c ON i.ad = c.ad GROUP BY i.ad",
+            "1 hour",
+            Some("aggregate"),
+        ),
+    ] {
+        let error = start(sql, ttl).await.expect_err(sql);
+        assert_eq!(error.option(), Some("stateTtl"), "{sql}: {error}");
+        assert_eq!(error.operator(), operator, "{sql}: {error}");
+        assert!(error.hint().is_some(), "{sql}");
+    }
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! What a checkpoint remembers, read as tables: by `read_state` and by `state(…)`, at each micro-batch, of every operator.
 
+mod joins;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,4 @@
 //! `to_table`, and what batch and stream readers see of its directory.
-//!
-//! Where a session has no file sink, a small one stands in that writes one file a micro-batch and the log.
 
 use std::fs;
 use std::path::Path;
@@ -8,103 +6,17 @@ use std::sync::Arc;
 
 use highwater::arrow::array::RecordBatch;
 use highwater::arrow::compute::concat_batches;
-use highwater::arrow::csv::WriterBuilder;
 use highwater::arrow::datatypes::DataType;
 use highwater::arrow::util::display::{ArrayFormatter, FormatOptions};
 use highwater::datafusion::datasource::MemTable;
 use highwater::datafusion::parquet::arrow::ArrowWriter;
 use highwater::datafusion::parquet::errors::ParquetError;
 use highwater::prelude::*;
-use highwater::{
-    BatchOutput, ErrorKind, Guarantee, Result, Sink, SinkCommit, SinkProvider, SinkSpec,
-    async_trait, parse_schema,
-};
+use highwater::{ErrorKind, Result, parse_schema};
 use tempfile::TempDir;
 
-/// A file sink for formats that a session has none for: the file, then its line in the log.
-#[derive(Debug)]
-struct StandIn(&'static str);
-
-#[derive(Debug)]
-struct StandInSink {
-    format: &'static str,
-    directory: String,
-}
-
-#[async_trait]
-impl SinkProvider for StandIn {
-    fn format(&self) -> &str {
-        self.0
-    }
-
-    async fn open(&self, spec: SinkSpec) -> Result<Arc<dyn Sink>> {
-        let path = spec.path.unwrap_or_default();
-        Ok(Arc::new(StandInSink {
-            format: self.0,
-            directory: path
-                .trim_start_matches("file://")
-                .trim_end_matches('/')
-                .to_owned(),
-        }))
-    }
-}
-
-#[async_trait]
-impl Sink for StandInSink {
-    fn description(&self) -> String {
-        format!("FileSink[file:{}]", self.directory)
-    }
-
-    fn guarantee(&self) -> Guarantee {
-        Guarantee::ExactlyOnce
-    }
-
-    fn supports(&self, mode: OutputMode) -> bool {
-        mode == OutputMode::Append
-    }
-
-    async fn write(&self, output: BatchOutput) -> Result<SinkCommit> {
-        use futures::TryStreamExt;
-        let (id, schema) = (output.id, Arc::clone(&output.schema));
-        let batches: Vec<RecordBatch> = output.stream.try_collect().await?;
-        let rows = concat_batches(&schema, &batches)?;
-        let log = format!("{}/_spark_metadata", self.directory);
-        fs::create_dir_all(&log)?;
-        let entry = format!("{log}/{id}");
-        if Path::new(&entry).exists() {
-            return Ok(SinkCommit::rows(0));
-        }
-        let path = format!("{}/part-{id}.{}", self.directory, self.format);
-        let file = fs::File::create(&path)?;
-        if self.format == "csv" {
-            let mut writer = WriterBuilder::new().with_header(false).build(file);
-            writer.write(&rows)?;
-        } else {
-            let mut writer = ArrowWriter::try_new(file, schema, None).map_err(parquet_error)?;
-            writer.write(&rows).map_err(parquet_error)?;
-            writer.close().map_err(parquet_error)?;
-        }
-        let line = match rows.num_rows() {
-            0 => String::new(),
-            _ => line(&path),
-        };
-        fs::write(entry, format!("v1{line}"))?;
-        Ok(SinkCommit::rows(rows.num_rows() as u64))
-    }
-}
-
 fn parquet_error(error: ParquetError) -> Error {
-    Error::internal("the stand-in cannot write").with_source(error)
-}
-
-fn line(path: &str) -> String {
-    let size = fs::metadata(path)
-        .map(|meta| meta.len())
-        .unwrap_or_default();
-    format!(
-        "\n{{\"path\":\"file://{path}\",\"size\":{size},\"isDir\":false,\"modificationTime\":0,\
-         \"blockReplication\":1,\"blockSize\":33554432,\"action\":\"add\"}}"
-    )
+    Error::internal("the file cannot be written").with_source(error)
 }
 
 /// A folder with an input of CSV files `k,v`, and room for checkpoints and tables.
@@ -126,12 +38,7 @@ impl House {
     }
 
     fn session(&self) -> StreamSession {
-        let session = StreamSession::new();
-        for format in ["parquet", "csv"] {
-            // Refused where the session has the real one.
-            session.register_sink(Arc::new(StandIn(format))).ok();
-        }
-        session
+        StreamSession::new()
     }
 
     async fn input(&self, session: &StreamSession) -> Result<StreamFrame> {
@@ -238,6 +145,63 @@ async fn a_new_table_is_exactly_what_was_committed() -> Result<()> {
 
 fn concat(batches: &[RecordBatch]) -> Result<RecordBatch> {
     Ok(concat_batches(&batches[0].schema(), batches)?)
+}
+
+/// Folders of two columns, also of values that are no names and of null; a later session knows them from the table.
+#[tokio::test]
+async fn a_table_may_be_partitioned() -> Result<()> {
+    let house = House::new();
+    house.put("1.csv", "a/b,1\n,2\nc d,3\n");
+    let partitioned = async |session: &StreamSession, by: &[&str]| {
+        let frame = house.input(session).await?;
+        let frame = frame.with_column("odd", (col("v") % lit(2_i64)).eq(lit(1_i64)))?;
+        let writer = frame.write_stream().trigger(Trigger::AvailableNow);
+        let writer = writer.checkpoint_location(house.path("ckpt"));
+        let writer = writer.path(house.path("out")).partition_by(by);
+        writer.to_table("t").await?.await_termination().await
+    };
+    let session = house.session();
+    partitioned(&session, &["k", "odd"]).await?;
+    assert!(fs::exists(house.path("out/k=a%2Fb/odd=true"))?);
+    assert!(fs::exists(
+        house.path("out/k=__HIVE_DEFAULT_PARTITION__/odd=false")
+    )?);
+    let select = "SELECT v, k, odd FROM t";
+    let first = ["1|a/b|true", "2|null|false", "3|c d|true"];
+    assert_eq!(rows(session.sql(select).await?).await?, first);
+    for (filter, expected) in [
+        ("k = 'a/b'", &first[..1]),
+        ("k IS NULL", &first[1..2]),
+        ("odd AND v > 1", &first[2..]),
+    ] {
+        let sql = format!("{select} WHERE {filter}");
+        assert_eq!(rows(session.sql(&sql).await?).await?, expected, "{filter}");
+    }
+
+    house.put("2.csv", "c d,4\n");
+    let error = partitioned(&session, &["odd"]).await.expect_err("others");
+    assert_eq!(error.option(), Some("partitionBy"), "{error}");
+    partitioned(&session, &[]).await?;
+    let all = [&first[..], &["4|c d|false"]].concat();
+    assert_eq!(rows(session.sql(select).await?).await?, all);
+    let read = session.read().parquet(house.path("out")).await?;
+    let read = read.select([col("v"), col("k"), col("odd")])?;
+    assert_eq!(rows(read).await?, all);
+    let stream = session.read_stream().table("t").await?;
+    let stream = stream.select([col("v"), col("k"), col("odd")])?;
+    let query = stream.write_stream().format("memory").query_name("seen");
+    let query = query.trigger(Trigger::AvailableNow).start().await?;
+    query.await_termination().await?;
+    assert_eq!(rows(session.table("seen").await?).await?, all);
+
+    let later = house.session();
+    let error = partitioned(&later, &["odd", "k"])
+        .await
+        .expect_err("others");
+    assert_eq!(error.option(), Some("partitionBy"), "{error}");
+    partitioned(&later, &["k", "odd"]).await?;
+    assert_eq!(rows(later.sql(select).await?).await?, all);
+    Ok(())
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// The floor of each package; a package may use only packages below its own floor.
-const FLOORS: [(&str, u32); 9] = [
+const FLOORS: [(&str, u32); 11] = [
     ("highwater-core", 10),
     ("highwater-storage", 15),
     ("highwater-state", 20),
@@ -17,7 +17,9 @@ const FLOORS: [(&str, u32); 9] = [
     ("highwater-plan", 30),
     ("highwater-engine", 40),
     ("highwater", 50),
+    ("highwater-slt", 55),
     ("highwater-testkit", 60),
+    ("highwater-cli", 60),
 ];
 
 /// The longest file, without its tests.

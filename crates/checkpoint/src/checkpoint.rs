@@ -188,7 +188,7 @@ impl Checkpoint {
         };
         let name = Layout::state_name(id, durable.claim.number());
         let path = durable.layout.state_file(&name)?;
-        object::put(&*durable.store, &path, file).await?;
+        object::put_deferred(&*durable.store, &path, file).await?;
         Ok(Some(name))
     }
 

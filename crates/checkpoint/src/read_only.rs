@@ -15,13 +15,14 @@ use object_store::{ObjectStore, path::Path};
 use crate::checkpoint::{OPERATORS, damaged, missing, read_metadata, required};
 use crate::operators::OperatorsEntry;
 use crate::restore::Committed;
-use crate::{Checkpoint, Layout, OperatorChanges, OperatorIdentity};
+use crate::{Checkpoint, CommitEntry, Layout, OffsetsEntry, OperatorChanges, OperatorIdentity};
 
 /// The committed micro-batches of a checkpoint.
 #[derive(Clone, Debug)]
 pub struct ReadOnly {
     id: QueryId,
     committed: Committed,
+    offsets: NumberedLog<OffsetsEntry>,
 }
 
 impl Checkpoint {
@@ -36,9 +37,11 @@ impl Checkpoint {
             return Err(Error::invalid(format!("there is no checkpoint in `{at}`"))
                 .with_hint("give the folder that is the query's checkpointLocation"));
         };
+        let offsets = NumberedLog::new(Arc::clone(&store), layout.offsets());
         let commits = NumberedLog::new(Arc::clone(&store), layout.commits());
         Ok(ReadOnly {
             id: metadata.id,
+            offsets,
             committed: Committed {
                 store,
                 layout,
@@ -61,6 +64,30 @@ impl ReadOnly {
     /// `Corrupt` when a commit entry is missing.
     pub async fn readable(&self) -> Result<Option<RangeInclusive<BatchId>>> {
         self.committed.readable().await
+    }
+
+    /// The micro-batches that the logs tell of, in order: intended or done, and not yet deleted.
+    ///
+    /// # Errors
+    /// The store's error, naming the folder.
+    pub async fn logged(&self) -> Result<Vec<BatchId>> {
+        let mut ids = self.offsets.ids().await?;
+        ids.extend(self.committed.commits.ids().await?);
+        ids.sort_unstable();
+        ids.dedup();
+        Ok(ids)
+    }
+
+    /// Micro-batch `id` as it was intended, and as it was done; `None` where that is not logged, or deleted.
+    ///
+    /// # Errors
+    /// `Corrupt`, naming the entry, for one that is damaged.
+    pub async fn entries(
+        &self,
+        id: BatchId,
+    ) -> Result<(Option<OffsetsEntry>, Option<CommitEntry>)> {
+        let intended = self.offsets.get(id).await?;
+        Ok((intended, self.committed.commits.get(id).await?))
     }
 
     /// The stateful operators, as the query that ran micro-batch `id` has described them.

@@ -187,6 +187,13 @@ impl Error {
         self.change(|parts| parts.source = Some(cause))
     }
 
+    /// Says it in other words.
+    #[must_use]
+    pub fn with_message(self, message: impl Into<String>) -> Self {
+        let message = message.into();
+        self.change(|parts| parts.message = message)
+    }
+
     /// Puts `what` before the message: `reading a.csv: …`.
     #[must_use]
     pub fn context(self, what: impl fmt::Display) -> Self {

@@ -20,6 +20,13 @@ pub const EVICTED_TO: &str = "highwater.evicted_to";
 /// Metadata of records of state: they are taken out, not put in. Only their key columns count.
 pub const REMOVED: &str = "highwater.removed";
 
+/// Metadata of records of state: those that are there are marked in their column [`MATCHED_COLUMN`]. Only their key
+/// columns count.
+pub const MATCHED: &str = "highwater.matched";
+
+/// The value column, true or false, of records that can be marked.
+pub const MATCHED_COLUMN: &str = "matched";
+
 /// How a record of state tells when it is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Pane {

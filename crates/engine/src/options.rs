@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_core::{Error, Result, Trigger};
+use highwater_plan::{IncrementalPlan, RefreshWhen, StaticRefresh, TableVersions};
 
 use crate::late::LateTarget;
 use crate::manager::{CheckpointLocation, StartRequest};
@@ -21,12 +22,18 @@ pub struct QueryOptions {
     /// `maxEventTimeSkew`: an event time more than so long after the batch time is a mistake: the row goes to the late
     /// rows where those are wanted, else it fails the micro-batch.
     pub max_event_time_skew: Option<Duration>,
+    /// `stateTtl`: rows of inner joins leave after so long where nothing else bounds them.
+    pub state_ttl: Option<Duration>,
     /// `durability`: what the checkpoint, and the files of a file sink, outlive.
     pub durability: Durability,
     /// `allowStateEvolution`: aggregate functions that the checkpoint does not know may be added; they begin empty.
     pub allow_state_evolution: bool,
     /// `late_rows_to`: where rows go that came too late; without it they are only counted.
     pub late_rows: Option<Arc<dyn LateTarget>>,
+    /// `staticRefresh`: when static tables are read again; by default when they have changed.
+    pub static_refresh: Option<RefreshWhen>,
+    /// Tells whether static tables have changed, beside those that DataFusion knows.
+    pub table_versions: Option<Arc<dyn TableVersions>>,
 }
 
 /// What a write outlives once it is acknowledged.
@@ -62,6 +69,14 @@ impl fmt::Display for Durability {
 }
 
 impl QueryOptions {
+    /// When the static tables of the query are read again.
+    pub(crate) fn refresh(&self) -> StaticRefresh {
+        StaticRefresh {
+            when: self.static_refresh.unwrap_or_default(),
+            versions: self.table_versions.clone(),
+        }
+    }
+
     /// The time of silence, in whole milliseconds as batch times are.
     pub(crate) fn idle_after(&self) -> Option<Duration> {
         let round = |length: Duration| {
@@ -76,14 +91,18 @@ impl QueryOptions {
 ///
 /// # Errors
 /// `Invalid`, naming the option.
-pub(crate) fn check(request: &StartRequest, has_watermark: bool) -> Result<()> {
+pub(crate) fn check(request: &StartRequest, plan: &IncrementalPlan) -> Result<()> {
+    let has_watermark = !plan.watermarks().is_empty();
     let QueryOptions {
         idle_timeout,
         flush_on_end,
         max_event_time_skew,
+        state_ttl: _,
         durability,
         allow_state_evolution,
         late_rows: _,
+        static_refresh,
+        table_versions: _,
     } = &request.options;
     let temporary = matches!(request.checkpoint, CheckpointLocation::Temporary);
     if *durability == Durability::Fsync && temporary {
@@ -100,6 +119,7 @@ pub(crate) fn check(request: &StartRequest, has_watermark: bool) -> Result<()> {
         .with_option("allowStateEvolution")
         .with_hint("give it a checkpoint location, or leave the option out"));
     }
+    check_refresh(*static_refresh, plan)?;
     if idle_timeout.is_some_and(|length| length.is_zero()) {
         return Err(
             Error::invalid("`idleTimeout` is 0: every input would be idle at once")
@@ -129,4 +149,22 @@ pub(crate) fn check(request: &StartRequest, has_watermark: bool) -> Result<()> {
         .with_hint("use `Trigger::AvailableNow` or `Trigger::Once`"));
     }
     Ok(())
+}
+
+fn check_refresh(refresh: Option<RefreshWhen>, plan: &IncrementalPlan) -> Result<()> {
+    let refuse = |message: &str, hint: &str| {
+        let error = Error::invalid(message).with_option("staticRefresh");
+        Err(error.with_hint(hint))
+    };
+    match refresh {
+        Some(_) if !plan.has_static_tables() => refuse(
+            "`staticRefresh` is about the static tables of a query, and the query reads none",
+            "leave the option out, or join a static table",
+        ),
+        Some(RefreshWhen::Every(length)) if length.is_zero() => refuse(
+            "`staticRefresh` is 0: every table would be read again in each micro-batch",
+            "give a length of time such as `1 minute`, or `onChange`",
+        ),
+        _ => Ok(()),
+    }
 }

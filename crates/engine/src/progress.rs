@@ -179,7 +179,7 @@ pub struct SourceProgress {
     pub start_offset: Offset,
     /// Where it ended.
     pub end_offset: Offset,
-    /// The latest offset there was; `None` where a limit hides it.
+    /// The latest offset there was, and in an available-now run where it ends; `None` where a limit hides it.
     pub latest_offset: Option<Offset>,
     /// Rows read.
     pub num_input_rows: u64,

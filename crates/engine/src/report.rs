@@ -182,12 +182,13 @@ impl Run {
             inputs.filter_map(|(input, text)| Some((input, text, batch.ranges.get(&input.name)?)));
         let sources = inputs.map(|(input, description, range)| {
             let rows = rows.get(&input.name).copied().unwrap_or(0);
-            let seen_all = input.limit == ReadLimit::All && input.pin.is_none();
+            let seen_all = input.limit == ReadLimit::All;
+            let all = seen_all.then(|| range.end.clone());
             SourceProgress {
                 description: description.clone(),
                 start_offset: range.start.clone(),
                 end_offset: range.end.clone(),
-                latest_offset: seen_all.then(|| range.end.clone()),
+                latest_offset: input.pin.clone().or(all),
                 num_input_rows: rows,
                 input_rows_per_second: rates.input(rows),
                 processed_rows_per_second: rates.processed(rows),

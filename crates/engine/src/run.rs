@@ -50,6 +50,7 @@ impl Run {
                 continue;
             };
             self.intend(&batch).await?; // offsets/N: from here on N is these ranges, for ever
+            self.plan.refresh(self.query.clock().now()).await?; // static tables that have changed
             self.plan.open(&batch)?; // leaves get their ranges, the cell its watermarks and time
             let written = self.write(&batch).await?; // the rows flow, and become visible
             self.write_late(&batch).await?; // those that came too late go where they are wanted

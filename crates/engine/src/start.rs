@@ -207,7 +207,7 @@ fn check_sink(request: &StartRequest) -> Result<()> {
 
 /// Tells the plan what the query was told beyond Spark; opens the sink of the late rows.
 async fn with_options(request: &StartRequest, plan: &IncrementalPlan) -> Result<Option<LateSink>> {
-    options::check(request, !plan.watermarks().is_empty())?;
+    options::check(request, plan)?;
     if let Some(skew) = request.options.max_event_time_skew {
         plan.limit_skew(i64::try_from(skew.as_micros()).unwrap_or(i64::MAX));
     }
@@ -222,9 +222,11 @@ async fn with_options(request: &StartRequest, plan: &IncrementalPlan) -> Result<
 
 async fn plan(request: &StartRequest) -> Result<IncrementalPlan> {
     let request = PlanRequest {
+        state_ttl: request.options.state_ttl,
         plan: request.plan.clone(),
         session: request.session.clone(),
         mode: request.mode,
+        refresh: request.options.refresh(),
     };
     Box::pin(plan_query(request)).await
 }

@@ -6,6 +6,7 @@
 //!  physical plan            AggregateExec ─► StatefulAggregateExec   (keeps DataFusion's grouping and aggregates)
 //!                           … by session ─► StatefulSessionExec
 //!                           HashJoinExec ──► StreamJoinExec      (of two streams)
+//!                           … of one ─────► StaticJoinExec       (with a static side that is kept)
 //!                           UnionExec ─────► ConcatExec              (one partition, rows in a fixed order)
 //! ```
 
@@ -20,6 +21,7 @@ use datafusion::physical_plan::aggregates::{
 };
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::joins::HashJoinExec;
+use datafusion::physical_plan::limit::GlobalLimitExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::union::{InterleaveExec, UnionExec};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
@@ -35,6 +37,7 @@ use crate::operators::dedup::DedupOperator;
 use crate::operators::join::StreamJoinExec;
 use crate::operators::limit::LimitOperator;
 use crate::operators::session::{StatefulSessionExec, has_session};
+use crate::operators::static_join::StaticJoinExec;
 use crate::operators::unary::UnaryExec;
 use crate::operators::watermark::{WatermarkInput, WatermarkOperator};
 use crate::table::reads_stream;
@@ -97,7 +100,7 @@ fn named(
     Transformed::yes(LogicalPlan::Extension(Extension { node: named }))
 }
 
-/// Swaps the aggregates above streams and the joins of two for stateful ones, and puts unions into one partition.
+/// Swaps the aggregates above streams and their joins for stateful ones, and puts unions into one partition.
 pub(crate) fn remember_aggregates(
     plan: Arc<dyn ExecutionPlan>,
     mode: OutputMode,
@@ -128,6 +131,9 @@ pub(crate) fn remember_aggregates(
             if joins_streams(&node) {
                 let delayed = cell.shifted(delay_ms(&node));
                 return Ok(Transformed::yes(stream_join(&node, &mut joins, delayed)?));
+            }
+            if let Some(join) = static_join(&node)? {
+                return Ok(Transformed::yes(join));
             }
             if let Some(dedup) = node.downcast_ref::<UnaryExec<DedupOperator>>() {
                 dedup.operator().delay(delay_ms(&node));
@@ -294,12 +300,50 @@ fn stream_join(
     }
 }
 
+/// The form of a join of a stream with a static side that keeps the static side; `None` for another node.
+fn static_join(node: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    let [left, right] = node.children()[..] else {
+        return Ok(None);
+    };
+    let join = match (streams(left), streams(right)) {
+        (true, false) => StaticJoinExec::of(node, true)?,
+        (false, true) => StaticJoinExec::of(node, false)?,
+        _ => None,
+    };
+    Ok(join.map(|join| {
+        let join: Arc<dyn ExecutionPlan> = Arc::new(join);
+        match node.fetch() {
+            // DataFusion has put the limit above into its join.
+            Some(fetch) => Arc::new(GlobalLimitExec::new(join, 0, Some(fetch))),
+            None => join,
+        }
+    }))
+}
+
 /// How far the rows that come out of `plan` may be behind the query's watermark: what the joins on the longest way hold
 /// back.
 fn delay_ms(plan: &Arc<dyn ExecutionPlan>) -> i64 {
-    let below = plan.children().into_iter().map(delay_ms).max();
     let own = plan.downcast_ref::<StreamJoinExec>();
-    below.unwrap_or(0) + own.map_or(0, StreamJoinExec::delay_ms)
+    delay_below(plan) + own.map_or(0, StreamJoinExec::delay_ms)
+}
+
+/// As [`delay_ms`], of the rows that come into `plan`.
+fn delay_below(plan: &Arc<dyn ExecutionPlan>) -> i64 {
+    let below = plan.children().into_iter().map(delay_ms).max();
+    below.unwrap_or(0)
+}
+
+/// How far the watermark of the operator called `name` is behind the query's, in milliseconds.
+pub(crate) fn delay_of(plan: &Arc<dyn ExecutionPlan>, name: &str) -> i64 {
+    let named = |operator: &dyn StatefulOperator| operator.name() == name;
+    let join = plan.downcast_ref::<StreamJoinExec>();
+    let sides = join.map(StreamJoinExec::operators).into_iter().flatten();
+    let own = operator_of(plan).into_iter().chain(sides);
+    if own.into_iter().any(|operator| named(operator.as_ref())) {
+        return delay_below(plan);
+    }
+    let below = plan.children().into_iter();
+    below.map(|below| delay_of(below, name)).max().unwrap_or(0)
 }
 
 fn streams(plan: &Arc<dyn ExecutionPlan>) -> bool {

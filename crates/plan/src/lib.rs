@@ -8,7 +8,7 @@
 //!        └─ per micro-batch: open(ranges, watermarks, time), execute(), operators().changes()
 //! ```
 //! Reading order: [`table`] (a source in a plan), [`plan`] (the life of a plan), [`analyze`](mod@analyze) (what is legal),
-//! [`leaf`] (reading), [`operators`] (what remembers), [`functions`] (`window` and the batch time),
+//! [`leaf`] (reading), `static_side` (static tables), [`operators`] (what remembers), [`functions`] (`window` and the batch time),
 //! [`nodes`] (`observe`, `map_batches`, watermarks, deduplication).
 //!
 //! **Architecture invariant:** nothing here writes to a checkpoint or a sink, and no connector is known here:
@@ -27,6 +27,7 @@ pub mod plan;
 mod planner;
 mod push_down;
 pub mod session;
+mod static_side;
 pub mod table;
 #[cfg(test)]
 mod testing;
@@ -40,4 +41,5 @@ pub use operators::watermark::{EventTimes, WatermarkInput};
 pub use operators::{OperatorMetrics, Part, StateSchema, StatefulOperator};
 pub use plan::{IncrementalPlan, PlanRequest, PlannedSource, plan_query, result_schema};
 pub use session::streaming_state;
+pub use static_side::{RefreshWhen, StaticRefresh, TableVersions};
 pub use table::{StreamTable, is_streaming};

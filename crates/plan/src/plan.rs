@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
@@ -14,9 +15,10 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, displayable};
 use futures::TryStreamExt;
 use futures::future::ready;
-use highwater_core::{Error, MicroBatch, OutputMode, Result, Source};
+use highwater_core::{Error, MicroBatch, OutputMode, Result, Source, Timestamp};
 use parking_lot::Mutex;
 
+use self::age::bound_by_age;
 use crate::analyze::analyze;
 use crate::cell::BatchCell;
 use crate::event_time::without_marks;
@@ -32,16 +34,21 @@ use crate::operators::session::with_superseded;
 use crate::operators::watermark::WatermarkInput;
 use crate::planner::create_physical_plan;
 use crate::session::streaming_state;
+use crate::static_side::{self, StaticCell, StaticRefresh, Surroundings};
 
 /// A query to be planned.
 #[derive(Clone, Debug)]
 pub struct PlanRequest {
+    /// How long rows of state are kept that nothing else bounds; `None`: for ever.
+    pub state_ttl: Option<Duration>,
     /// What the user wrote, neither analyzed nor optimized.
     pub plan: LogicalPlan,
     /// The user's session.
     pub session: SessionState,
     /// What the sink is to get.
     pub mode: OutputMode,
+    /// When its static tables are read again.
+    pub refresh: StaticRefresh,
 }
 
 /// Checks the query, and makes its one physical plan.
@@ -51,9 +58,11 @@ pub struct PlanRequest {
 /// DataFusion says about a plan that is wrong.
 pub async fn plan_query(request: PlanRequest) -> Result<IncrementalPlan> {
     let PlanRequest {
+        state_ttl,
         plan,
         session,
         mode,
+        refresh,
     } = request;
     let state = streaming_state(&session);
     let analyzed = state
@@ -72,10 +81,24 @@ pub async fn plan_query(request: PlanRequest) -> Result<IncrementalPlan> {
     let limited = remember_limits(optimized, mode)?;
 
     let observations = Arc::new(Observations::default());
-    let physical = create_physical_plan(&limited, &state, &observations, &cell).await?;
+    let around = Surroundings {
+        state: state.clone(),
+        refresh,
+        observations: Arc::clone(&observations),
+        batch: cell.clone(),
+    };
+    let (cut, statics) = static_side::cut(limited, &around)?;
+    for side in &statics {
+        side.prepare().await?;
+    }
+    let physical = create_physical_plan(&cut, &state, &observations, &cell).await?;
     let physical = remember_aggregates(physical, mode, &cell)?;
     order_for_deduplication(&physical)?;
     let physical = in_one_partition(physical);
+    let physical = match state_ttl {
+        Some(ttl) => bound_by_age(physical, ttl)?,
+        None => physical,
+    };
     let (operators, read_by) = operators_of(&physical)?.into_iter().unzip();
     Ok(IncrementalPlan {
         schema: without_marks(&physical.schema()),
@@ -83,6 +106,7 @@ pub async fn plan_query(request: PlanRequest) -> Result<IncrementalPlan> {
         read_by,
         watermarks: watermarks_of(&physical)?,
         sources,
+        statics,
         running: Mutex::new(Arc::clone(&physical)),
         plan: physical,
         observations,
@@ -130,6 +154,7 @@ pub struct PlannedSource {
 /// stream to its end; then the operators can tell what changed.
 pub struct IncrementalPlan {
     sources: Vec<BoundSource>,
+    statics: Vec<Arc<StaticCell>>,
     plan: Arc<dyn ExecutionPlan>,
     /// The plan with the one-run state of DataFusion's operators fresh.
     running: Mutex<Arc<dyn ExecutionPlan>>,
@@ -210,6 +235,24 @@ impl IncrementalPlan {
         self.cell.late()
     }
 
+    /// True when the query reads static tables beside its streams.
+    #[must_use]
+    pub fn has_static_tables(&self) -> bool {
+        !self.statics.is_empty()
+    }
+
+    /// Looks at the static tables, as [`StaticRefresh`] says: those that have changed are read again in the next
+    /// micro-batch. It is called between two of them, at the time `now`.
+    ///
+    /// # Errors
+    /// What an object store says when it is asked for its files, and DataFusion when it plans.
+    pub async fn refresh(&self, now: Timestamp) -> Result<()> {
+        for side in &self.statics {
+            side.refresh(now).await?;
+        }
+        Ok(())
+    }
+
     /// Prepares the plan for `batch`: leaves get their ranges, operators its numbers.
     ///
     /// # Errors
@@ -275,7 +318,8 @@ impl IncrementalPlan {
         self.observations.read()
     }
 
-    /// The physical plan, and a line for each operator with state: its key, and what bounds the state.
+    /// The physical plan, a line for each operator with state: its key, and what bounds the state; and a line for each
+    /// static side: what is kept of it, and when it is read again.
     #[must_use]
     pub fn explain(&self) -> String {
         let mut text = displayable(self.plan.as_ref()).indent(false).to_string();
@@ -285,6 +329,15 @@ impl IncrementalPlan {
         for operator in self.operators.iter().filter(|operator| operator.shows()) {
             text.push_str("  ");
             text.push_str(&operator.describe());
+            text.push_str(&self.below(operator.as_ref()));
+            text.push('\n');
+        }
+        if self.has_static_tables() {
+            text.push_str("\nStatic tables:\n");
+        }
+        for side in &self.statics {
+            text.push_str("  ");
+            text.push_str(&side.describe());
             text.push('\n');
         }
         text
@@ -305,5 +358,7 @@ fn in_one_partition(plan: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
     }
 }
 
+mod age;
+mod explain;
 #[cfg(test)]
 mod tests;

@@ -32,6 +32,7 @@ use crate::operators::map_batches::MapBatchesOperator;
 use crate::operators::observe::{Aggregate, Observations, ObserveOperator};
 use crate::operators::unary::UnaryExec;
 use crate::operators::watermark::{WatermarkInput, WatermarkOperator};
+use crate::static_side::{StaticScanExec, StaticSide};
 
 /// Plans `plan`: with the user's own planner when nothing of ours is in it, else with DataFusion's
 /// default one and the nodes of both.
@@ -66,6 +67,7 @@ pub(crate) fn is_own(node: &dyn UserDefinedLogicalNode) -> bool {
         || node.is::<MapBatches>()
         || node.is::<EventTimeWatermark>()
         || node.is::<Deduplicate>()
+        || node.is::<StaticSide>()
 }
 
 fn has_own_nodes(plan: &LogicalPlan) -> Result<bool> {
@@ -97,6 +99,9 @@ impl ExtensionPlanner for OwnNodes {
         session: &dyn Session,
         planning: &PhysicalPlanningContext,
     ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+        if let Some(side) = node.as_any().downcast_ref::<StaticSide>() {
+            return Ok(Some(Arc::new(StaticScanExec::new(Arc::clone(&side.cell)))));
+        }
         let (&[logical], [input]) = (logical_inputs, physical_inputs) else {
             return Ok(None);
         };

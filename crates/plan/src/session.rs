@@ -78,4 +78,6 @@ fn adjust(options: &mut ConfigOptions) {
     optimizer.repartition_file_scans = false;
     optimizer.enable_unions_to_filter = false;
     optimizer.filter_null_join_keys = true;
+    // Its joins are not among those that keep a static side.
+    optimizer.enable_piecewise_merge_join = false;
 }

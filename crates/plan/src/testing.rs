@@ -22,6 +22,7 @@ use parking_lot::Mutex;
 
 use crate::functions::{register_functions, resolve_window_names};
 use crate::plan::{IncrementalPlan, PlanRequest, plan_query};
+use crate::static_side::StaticRefresh;
 use crate::table::StreamTable;
 
 /// Rows of `events` and `dim`: a time in microseconds, a key, a value.
@@ -33,7 +34,11 @@ pub(crate) struct TestSource(Mutex<Vec<RecordBatch>>);
 
 impl TestSource {
     pub(crate) fn add(&self, rows: &[Row<'_>]) {
-        self.0.lock().push(batch(rows));
+        self.add_batch(batch(rows));
+    }
+
+    pub(crate) fn add_batch(&self, rows: RecordBatch) {
+        self.0.lock().push(rows);
     }
 
     fn end(&self) -> u64 {
@@ -156,9 +161,11 @@ impl Fixture {
     ) -> Result<IncrementalPlan> {
         let session = self.ctx.state();
         plan_query(PlanRequest {
+            state_ttl: None,
             plan,
             session,
             mode,
+            refresh: StaticRefresh::default(),
         })
         .await
     }

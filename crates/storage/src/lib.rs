@@ -31,7 +31,7 @@ pub mod text;
 
 pub use compacting::CompactingLog;
 pub use durable::DurableStore;
-pub use location::{open_durable, open_location};
+pub use location::{open_durable, open_location, open_undurable};
 pub use log::NumberedLog;
 pub use retry::{RetryPolicy, RetryStore};
 pub use text::LogEntry;

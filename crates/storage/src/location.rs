@@ -70,6 +70,28 @@ pub async fn open_durable(
     Ok((Arc::new(durable), folder))
 }
 
+/// Opens the folder that `location` names, for a run that flushes nothing.
+///
+/// What [`open_durable`] left to be written again after a loss of power is written, and its journal ends.
+///
+/// # Errors
+/// As [`open_location`].
+pub async fn open_undurable(
+    location: &str,
+    runtime: &RuntimeEnv,
+) -> Result<(Arc<dyn ObjectStore>, Path)> {
+    let (store, folder) = open_location(location, runtime)?;
+    if parse_url(location)?.is_none_or(|url| url.scheme() == "file") {
+        let on_disk = LocalFileSystem::new().path_to_filesystem(&folder)?;
+        DurableStore::release(on_disk).await.map_err(|e| {
+            Error::from(e).context(format_args!(
+                "the journal of folder `{location}` cannot be ended"
+            ))
+        })?;
+    }
+    Ok((store, folder))
+}
+
 /// The URL that `location` is; `None` when it is a path. `C:\data` is a path.
 fn parse_url(location: &str) -> Result<Option<Url>> {
     if location.trim().is_empty() {

@@ -7,6 +7,8 @@ use highwater_core::{Error, Result};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
+use crate::durable::Deferred;
+
 /// Writes an object that must not exist yet; of several writers exactly one succeeds.
 ///
 /// # Errors
@@ -35,6 +37,19 @@ pub async fn put_new(store: &dyn ObjectStore, path: &Path, bytes: Vec<u8>) -> Re
 /// The store's error, naming the path.
 pub async fn put(store: &dyn ObjectStore, path: &Path, bytes: Vec<u8>) -> Result<()> {
     match store.put(path, bytes.into()).await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(failed("writing", path, error)),
+    }
+}
+
+/// As [`put`], but with `durability=fsync` it may be lost with the power until something is written by [`put_new`].
+///
+/// # Errors
+/// The store's error, naming the path.
+pub async fn put_deferred(store: &dyn ObjectStore, path: &Path, bytes: Vec<u8>) -> Result<()> {
+    let mut options = PutOptions::default();
+    options.extensions.insert(Deferred);
+    match store.put_opts(path, bytes.into(), options).await {
         Ok(_) => Ok(()),
         Err(error) => Err(failed("writing", path, error)),
     }

@@ -30,6 +30,10 @@ pub fn files() -> Vec<DataFile> {
         path: "sensors/sensordata.csv".into(),
         text: sensors(&mut Rng::new(20_240_502)),
     });
+    files.push(DataFile {
+        path: "sensors/sensorvendor.csv".into(),
+        text: VENDORS.map(|line| format!("{line}\n")).concat(),
+    });
     files
 }
 
@@ -125,6 +129,14 @@ const PUMPS: [(&str, f64); 5] = [
     ("CEDAR", 91.0),
     ("ELM", 66.0),
     ("HAZEL", 72.5),
+];
+
+/// Who made the pumps, no header: `resid,type,purchased,installed,vendor,latitude,longitude`. One pump is not known.
+const VENDORS: [&str; 4] = [
+    "ALDER,GEARPUMP,2/11/19,4/1/19,TIDEWORKS,59.9139,10.7522",
+    "BIRCH,GEARPUMP,2/11/19,4/3/19,TIDEWORKS,59.9140,10.7524",
+    "CEDAR,SCREWPUMP,9/30/20,1/18/21,NORDSTROEM,59.9141,10.7526",
+    "ELM,SCREWPUMP,9/30/20,1/20/21,NORDSTROEM,59.9142,10.7528",
 ];
 
 /// Readings every half hour, no header: `resid,date,time,hz,disp,flo,sedPPM,psi,chlPPM`.

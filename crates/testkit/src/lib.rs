@@ -8,6 +8,8 @@
 //!   the sink that keeps what it is given, and values that compare across engines.
 //! - [`kill9`]: proofs with real processes that are killed, or fight for one checkpoint.
 //! - [`crash`]: kills a query at each of its I/O operations, and compares what comes of it.
+//! - [`store_contract`]: what a store must do so that a checkpoint can lie in it.
+//! - [`s3`]: a server that really speaks S3, on loopback.
 //! - [`data`]: the seeded generator of the data set under `data/`.
 //!
 //! **Architecture invariant:** everything here uses only the public API of `highwater`; the only
@@ -42,8 +44,10 @@ pub mod kill9;
 pub mod oracle;
 pub mod random;
 pub mod rng;
+pub mod s3;
 pub mod script;
 pub mod sink;
+pub mod store_contract;
 pub mod value;
 
 pub use harness::Harness;

@@ -15,6 +15,7 @@ use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use glob::{MatchOptions, Pattern};
 use highwater_core::{Error, Result};
+use highwater_storage::DurableStore;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
@@ -80,6 +81,44 @@ impl Location {
             patterns,
             display: text.to_owned(),
             local,
+        })
+    }
+
+    /// The same place, in a store whose answers outlive the loss of power. Stores of clouds are as they are.
+    ///
+    /// # Errors
+    /// `Unsupported` for a place in memory.
+    pub(super) fn durable(mut self) -> Result<Self> {
+        if self.url.as_str().starts_with("memory://") {
+            let display = &self.display;
+            return Err(Error::unsupported(format!(
+                "`{display}` is in memory, which no flush makes durable"
+            ))
+            .with_option("durability")
+            .with_hint("choose a folder of a disk or of an object store"));
+        }
+        if self.local {
+            self.store = Arc::new(DurableStore::new());
+        }
+        Ok(self)
+    }
+
+    /// Makes the folder `name` in the base and flushes all that is in the base, where this is a local disk: what
+    /// [`durable`](Self::durable) adds to is then as durable as what it adds.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub(super) async fn settle(&self, name: &str) -> Result<()> {
+        if !self.local {
+            return Ok(());
+        }
+        self.make_folder(name).await?;
+        let settled = DurableStore::open_shared(self.local_base().into()).await;
+        settled.map(drop).map_err(|e| {
+            let display = &self.display;
+            Error::from(e).context(format_args!(
+                "folder `{display}` cannot be flushed to the disk"
+            ))
         })
     }
 

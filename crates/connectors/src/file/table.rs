@@ -1,6 +1,7 @@
 //! The same files as a static table: what a batch query sees of them.
 
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -133,6 +134,18 @@ impl FileTable {
             Found::Log(log) => log.current().len(),
             Found::SameLog => 0,
         })
+    }
+
+    /// A number that is another one when the files are others: their names, sizes, times of change, or tags of the store.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn version(&self) -> Result<u64> {
+        let mut hash = DefaultHasher::new();
+        for file in self.shared.lister.list().await? {
+            (file.path.as_ref(), file.size, file.modified, &file.etag).hash(&mut hash);
+        }
+        Ok(hash.finish())
     }
 
     /// Makes the directory of the sink's log, where the store knows of empty ones: from now on the log says which files count.

@@ -34,6 +34,8 @@ pub struct MemoryTable {
 struct Content {
     batches: Vec<RecordBatch>,
     last: Option<BatchId>,
+    /// Micro-batches taken in.
+    version: u64,
 }
 
 impl MemoryTable {
@@ -52,6 +54,12 @@ impl MemoryTable {
         self.content.read().batches.clone()
     }
 
+    /// How often the rows have become others.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.content.read().version
+    }
+
     /// The last micro-batch that is in the table.
     #[must_use]
     pub fn last_batch(&self) -> Option<BatchId> {
@@ -65,6 +73,7 @@ impl MemoryTable {
             return;
         }
         content.last = Some(id);
+        content.version += 1;
         for batch in rows {
             push(&self.schema, &mut content.batches, batch);
         }
@@ -75,6 +84,7 @@ impl MemoryTable {
         let mut content = self.content.write();
         if content.last.is_none_or(|last| id > last) {
             content.last = Some(id);
+            content.version += 1;
             content.batches = rows;
         }
     }

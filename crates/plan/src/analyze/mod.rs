@@ -10,7 +10,7 @@
 mod refusals;
 
 pub(crate) use refusals::{
-    join_never_completes, join_unbounded, join_with_mark, join_without_equality,
+    join_never_completes, join_unbounded, join_with_mark, join_with_static, join_without_equality,
     within_without_watermark,
 };
 
@@ -296,14 +296,21 @@ impl Checker {
         }
     }
 
-    /// EXCEPT and INTERSECT are joins by now. Whether a join of two streams is bounded is seen when it is planned.
+    /// EXCEPT and INTERSECT are joins by now; a join with a static table keeps nothing of the stream. Whether a join of
+    /// two streams is bounded is seen when it is planned.
     fn join(&self, join: &Join, inputs: &[Facts], below: Facts) -> Result<Facts> {
         let streams = |i: usize| inputs.get(i).is_some_and(|facts| facts.streaming);
         let (left, right) = (streams(0), streams(1));
         let set_operation = join.null_equality == NullEquality::NullEqualsNull
             && matches!(join.join_type, JoinType::LeftAnti | JoinType::LeftSemi);
-        if !(left && right) || set_operation {
-            return Err(refusals::join(join, left, right));
+        if set_operation {
+            return set_operation_of(join, left, right).map(|()| below);
+        }
+        if !(left && right) {
+            return match ends_with_the_stream(join.join_type, left) {
+                true => Ok(below),
+                false => Err(join_with_static(join.join_type, left)),
+            };
         }
         if !joins_in(join.join_type, self.mode) {
             return Err(refusals::join_mode(join.join_type, self.mode));
@@ -320,6 +327,29 @@ impl Checker {
         } else {
             Err(refusals::union_with_static())
         }
+    }
+}
+
+/// EXCEPT of a stream and a static table can run; INTERSECT cannot (Spark).
+fn set_operation_of(join: &Join, left: bool, right: bool) -> Result<()> {
+    match join.join_type {
+        JoinType::LeftAnti if right => Err(refusals::except()),
+        JoinType::LeftAnti if left && matches!(*join.left, LogicalPlan::Distinct(_)) => Ok(()),
+        JoinType::LeftAnti => Err(refusals::except_all()),
+        _ => Err(refusals::intersect()),
+    }
+}
+
+/// True when each row of the stream can be joined with the static side as it comes: no row of the static side must wait
+/// for the end of the stream.
+fn ends_with_the_stream(join_type: JoinType, stream_left: bool) -> bool {
+    use JoinType::{Full, Inner, Left, LeftAnti, LeftMark, LeftSemi};
+    use JoinType::{Right, RightAnti, RightMark, RightSemi};
+    match join_type {
+        Inner => true,
+        Left | LeftSemi | LeftAnti | LeftMark => stream_left,
+        Right | RightSemi | RightAnti | RightMark => !stream_left,
+        Full => false,
     }
 }
 

@@ -1,13 +1,13 @@
 //! The texts of what is refused: Spark's words first, then the way out.
 
-use datafusion::common::{JoinType, NullEquality};
-use datafusion::logical_expr::{Expr, Join};
+use datafusion::common::JoinType;
+use datafusion::logical_expr::Expr;
 use highwater_core::{Error, OutputMode};
 
 const MODE: &str = "STREAMING_OUTPUT_MODE.UNSUPPORTED_OPERATION";
 const OPERATION: &str = "UNSUPPORTED_STREAMING_OPERATION";
 
-fn refuse(operator: &str, message: impl Into<String>, hint: &str) -> Error {
+fn refuse(operator: &str, message: impl Into<String>, hint: impl Into<String>) -> Error {
     Error::unsupported(message)
         .with_condition(OPERATION)
         .with_operator(operator)
@@ -200,32 +200,28 @@ pub(super) fn command(what: &str) -> Error {
     )
 }
 
-/// A join with one streaming side, or a set operation: in Spark's words where Spark refuses it, else as not there yet.
-pub(super) fn join(join: &Join, left: bool, right: bool) -> Error {
-    let set_operation = join.null_equality == NullEquality::NullEqualsNull;
-    match (join.join_type, set_operation) {
-        (JoinType::LeftAnti, true) => refuse_except(right),
-        (JoinType::LeftSemi, true) => refuse(
-            "intersect",
-            "Intersect of streaming DataFrames/Datasets is not supported",
-            "join with the static table, or filter with IN (SELECT …) over it",
-        ),
-        _ => refuse_with_static(join.join_type, left),
-    }
+pub(super) fn intersect() -> Error {
+    refuse(
+        "intersect",
+        "Intersect of streaming DataFrames/Datasets is not supported",
+        "join with the static table, or filter with IN (SELECT …) over it",
+    )
 }
 
-fn refuse_except(right: bool) -> Error {
-    if right {
-        return refuse(
-            "except",
-            "Except on a streaming DataFrame/Dataset on the right is not supported",
-            "let the right side be a static table",
-        );
-    }
+pub(super) fn except() -> Error {
     refuse(
         "except",
-        "Except between a streaming and a static DataFrame/Dataset is not supported yet",
-        "filter with NOT IN (SELECT …) over the static table",
+        "Except on a streaming DataFrame/Dataset on the right is not supported",
+        "let the right side be a static table",
+    )
+}
+
+pub(super) fn except_all() -> Error {
+    refuse(
+        "except",
+        "EXCEPT ALL between a streaming and a static DataFrame/Dataset is not supported: it would have to count the \
+         rows that were taken away",
+        "use EXCEPT, or filter with NOT IN (SELECT …) over the static table, which takes all of them away",
     )
 }
 
@@ -281,7 +277,7 @@ pub(crate) fn join_never_completes(join_type: JoinType) -> Error {
              no watermark of its own: its rows would wait for ever, and those without a match never come out",
             join_name(join_type)
         ),
-        &format!(
+        format!(
             "put a watermark on the event time of the {side} side too, and keep that column in the join's condition"
         ),
     )
@@ -308,24 +304,26 @@ pub(crate) fn join_without_equality() -> Error {
     )
 }
 
-fn refuse_with_static(join_type: JoinType, left: bool) -> Error {
+/// A join with a static table in which rows of the table would have to wait for the end of the stream.
+pub(crate) fn join_with_static(join_type: JoinType, stream_left: bool) -> Error {
     let name = join_name(join_type);
-    let sides = if left {
-        "with a streaming DataFrame/Dataset on the left and a static DataFrame/Dataset on the right"
-    } else {
-        "with a streaming DataFrame/Dataset on the right and a static DataFrame/Dataset on the left"
+    let sides = match stream_left {
+        true => "left and a static DataFrame/Dataset on the right",
+        false => "right and a static DataFrame/Dataset on the left",
     };
-    let never = match join_type {
-        JoinType::Full => true,
-        JoinType::Right | JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => left,
-        JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => !left,
-        JoinType::Inner => false,
+    let instead = match join_type {
+        JoinType::LeftSemi | JoinType::RightSemi => "stream LEFT SEMI JOIN table",
+        JoinType::LeftAnti | JoinType::RightAnti => "stream LEFT ANTI JOIN table",
+        _ if stream_left => "stream LEFT JOIN table",
+        _ => "table RIGHT JOIN stream",
     };
-    let yet = if never { "" } else { " yet" };
     refuse(
         "join",
-        format!("{name} join {sides} is not supported{yet}"),
-        "filter with IN (SELECT …) over the static table, or join in foreach_batch",
+        format!("{name} join with a streaming DataFrame/Dataset on the {sides} is not supported"),
+        format!(
+            "keep the rows of the stream (`{instead}`): which rows of the table find no match is known only when the \
+             stream has ended"
+        ),
     )
 }
 

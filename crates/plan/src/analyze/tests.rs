@@ -38,6 +38,51 @@ const ALLOWED: &[(OutputMode, &str)] = &[
         APPEND,
         "SELECT k FROM events WHERE v > (SELECT max(a.v) FROM dim a JOIN dim b ON a.k = b.k)",
     ),
+    (APPEND, "SELECT e.k FROM events e JOIN dim d ON e.k = d.k"),
+    (UPDATE, "SELECT e.k FROM dim d JOIN events e ON e.k = d.k"),
+    (APPEND, "SELECT e.k FROM events e CROSS JOIN dim d"),
+    (APPEND, "SELECT e.k FROM dim d JOIN events e ON e.v < d.v"),
+    (
+        APPEND,
+        "SELECT e.k FROM events e LEFT JOIN dim d ON e.k = d.k",
+    ),
+    (
+        UPDATE,
+        "SELECT e.k FROM dim d RIGHT JOIN events e ON e.k = d.k",
+    ),
+    (
+        APPEND,
+        "SELECT e.k FROM events e LEFT SEMI JOIN dim d ON e.k = d.k",
+    ),
+    (
+        APPEND,
+        "SELECT e.k FROM events e LEFT ANTI JOIN dim d ON e.k = d.k",
+    ),
+    (
+        APPEND,
+        "SELECT e.k FROM dim d RIGHT SEMI JOIN events e ON e.k = d.k",
+    ),
+    (
+        APPEND,
+        "SELECT e.k FROM dim d RIGHT ANTI JOIN events e ON e.k = d.k",
+    ),
+    (
+        APPEND,
+        "SELECT e.k FROM events e JOIN (SELECT a.k FROM dim a FULL JOIN dim b ON a.k = b.k) d ON e.k = d.k",
+    ),
+    (
+        COMPLETE,
+        "SELECT d.v, count(*) AS n FROM events e LEFT JOIN dim d ON e.k = d.k GROUP BY d.v",
+    ),
+    (
+        UPDATE,
+        "SELECT a.k, d.v FROM (SELECT k, count(*) AS n FROM events GROUP BY k) a LEFT JOIN dim d ON a.k = d.k",
+    ),
+    (
+        COMPLETE,
+        "SELECT a.k, d.v FROM (SELECT k, count(*) AS n FROM events GROUP BY k) a JOIN dim d ON a.k = d.k ORDER BY a.k",
+    ),
+    (UPDATE, "SELECT k FROM events EXCEPT SELECT k FROM dim"),
     (UPDATE, "SELECT k, count(*) AS n FROM events GROUP BY k"),
     (UPDATE, "SELECT count(*) AS n FROM events"),
     (
@@ -278,6 +323,49 @@ const REFUSED: &[(OutputMode, &str, &str, &str)] = &[
         "SELECT d.k FROM dim d LEFT JOIN events e ON e.k = d.k",
         "join",
         "LeftOuter join with a streaming DataFrame/Dataset on the right and a static",
+    ),
+    (
+        UPDATE,
+        "SELECT d.k FROM events e FULL JOIN dim d ON e.k = d.k",
+        "join",
+        "FullOuter join with a streaming DataFrame/Dataset on the left and a static DataFrame/Dataset on the right is \
+         not supported",
+    ),
+    (
+        APPEND,
+        "SELECT d.k FROM dim d FULL JOIN events e ON e.k = d.k",
+        "join",
+        "FullOuter join with a streaming DataFrame/Dataset on the right and a static",
+    ),
+    (
+        APPEND,
+        "SELECT d.k FROM dim d LEFT SEMI JOIN events e ON e.k = d.k",
+        "join",
+        "LeftSemi join with a streaming DataFrame/Dataset on the right and a static",
+    ),
+    (
+        APPEND,
+        "SELECT d.k FROM dim d LEFT ANTI JOIN events e ON e.k = d.k",
+        "join",
+        "LeftAnti join with a streaming DataFrame/Dataset on the right and a static",
+    ),
+    (
+        COMPLETE,
+        "SELECT e.k FROM events e JOIN dim d ON e.k = d.k",
+        "aggregate",
+        "Invalid streaming output mode: complete. This output mode is not supported for no streaming aggregations",
+    ),
+    (
+        APPEND,
+        "SELECT k FROM events EXCEPT SELECT k FROM dim",
+        "aggregate",
+        "Invalid streaming output mode: append",
+    ),
+    (
+        UPDATE,
+        "SELECT k FROM events EXCEPT ALL SELECT k FROM dim",
+        "except",
+        "EXCEPT ALL between a streaming and a static DataFrame/Dataset is not supported",
     ),
     (
         APPEND,

@@ -11,6 +11,7 @@ pub mod observe;
 pub(crate) mod part;
 pub(crate) mod records;
 pub mod session;
+pub(crate) mod static_join;
 pub(crate) mod unary;
 pub mod watermark;
 

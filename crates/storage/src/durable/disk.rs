@@ -1,8 +1,8 @@
 //! What is done with the disk, step by step; all of it blocks.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use std::fs::{self, File, FileType, OpenOptions};
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 use object_store::{Error, PutPayload, Result};
@@ -24,10 +24,20 @@ pub(super) async fn blocking<T: Send + 'static>(
 ///
 /// When this fails after the name is there, the file may be there, and may be gone after a loss of power.
 pub(super) fn put(file: &Path, payload: &PutPayload, create: bool) -> Result<()> {
-    let folder = parent(file);
+    name(file, payload, create, true)?;
+    flush_folder(parent(file)).map_err(|e| failed(file, &e))
+}
+
+/// As [`put`], without a flush of anything but new folders.
+pub(super) fn place(file: &Path, payload: &PutPayload, create: bool) -> Result<()> {
+    name(file, payload, create, false)
+}
+
+/// Writes a temporary file, and gives it the name `file`.
+fn name(file: &Path, payload: &PutPayload, create: bool, flush: bool) -> Result<()> {
     let mut staging = 0;
     loop {
-        let temporary = stage(file, payload).map_err(|e| failed(file, &e))?;
+        let temporary = stage(file, payload, flush).map_err(|e| failed(file, &e))?;
         let named = if create {
             fs::hard_link(&temporary, file)
         } else {
@@ -37,12 +47,9 @@ pub(super) fn put(file: &Path, payload: &PutPayload, create: bool) -> Result<()>
             drop(fs::remove_file(&temporary));
         }
         match named {
-            Ok(()) => return flush_folder(folder).map_err(|e| failed(file, &e)),
+            Ok(()) => return Ok(()),
             Err(error) if create && error.kind() == ErrorKind::AlreadyExists => {
-                return Err(Error::AlreadyExists {
-                    path: file.to_string_lossy().into_owned(),
-                    source: error.into(),
-                });
+                return Err(already_there(file, error));
             }
             // Another run opened the folder and took our file for one that a dead run left.
             Err(error) if error.kind() == ErrorKind::NotFound && staging < STAGINGS => staging += 1,
@@ -51,8 +58,15 @@ pub(super) fn put(file: &Path, payload: &PutPayload, create: bool) -> Result<()>
     }
 }
 
-/// Writes and flushes a temporary file beside `file`.
-fn stage(file: &Path, payload: &PutPayload) -> io::Result<PathBuf> {
+pub(super) fn already_there(file: &Path, error: io::Error) -> Error {
+    Error::AlreadyExists {
+        path: file.to_string_lossy().into_owned(),
+        source: error.into(),
+    }
+}
+
+/// Writes a temporary file beside `file`, and flushes it if asked to.
+fn stage(file: &Path, payload: &PutPayload, flush: bool) -> io::Result<PathBuf> {
     let mut number = 1_u64;
     loop {
         let temporary = temporary_name(file, number);
@@ -73,7 +87,11 @@ fn stage(file: &Path, payload: &PutPayload) -> io::Result<PathBuf> {
             Err(error) => return Err(error),
         };
         let written = payload.iter().try_for_each(|part| opened.write_all(part));
-        if let Err(error) = written.and_then(|()| opened.sync_all()) {
+        let written = match flush {
+            true => written.and_then(|()| opened.sync_all()),
+            false => written,
+        };
+        if let Err(error) = written {
             drop(fs::remove_file(&temporary));
             return Err(error);
         }
@@ -100,7 +118,7 @@ pub(super) fn make_parent(file: &Path) -> Result<()> {
 }
 
 /// Makes a folder, and those above it that are missing; each is flushed into the one above.
-fn make_folder(folder: &Path) -> io::Result<()> {
+pub(super) fn make_folder(folder: &Path) -> io::Result<()> {
     if folder.is_dir() {
         return Ok(());
     }
@@ -121,16 +139,55 @@ pub(super) fn flush(file: &Path) -> Result<()> {
         .map_err(|e| failed(file, &e))
 }
 
-fn flush_folder(folder: &Path) -> io::Result<()> {
+pub(super) fn flush_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
+/// Writes a file of so many zeros, and flushes it and its folder: what is written into it later needs no new blocks.
+pub(super) fn write_zeros(file: &Path, bytes: u64) -> io::Result<()> {
+    let mut zeros = File::create(file)?;
+    io::copy(&mut io::repeat(0).take(bytes), &mut zeros)?;
+    zeros.sync_all()?;
+    flush_folder(parent(file))
+}
+
 /// Deletes what dead runs left in `folder` and below, and flushes the rest, up to the root of the disk.
-pub(super) fn settle(folder: &Path) -> Result<()> {
-    let settled = make_folder(folder).and_then(|()| settle_below(folder));
-    settled
-        .and_then(|()| flush_above(folder))
-        .map_err(|e| failed(folder, &e))
+pub(super) fn settle(folder: &Path) -> io::Result<()> {
+    remove_temporary(folder)?;
+    settle_shared(folder)
+}
+
+/// Flushes what lies in `folder`, up to the root of the disk; others may write there, too.
+pub(super) fn settle_shared(folder: &Path) -> io::Result<()> {
+    make_folder(folder)?;
+    flush_all(folder)?;
+    flush_above(folder)
+}
+
+/// Flushes all that lies in `folder` and below.
+#[cfg(target_os = "linux")]
+pub(super) fn flush_all(folder: &Path) -> io::Result<()> {
+    // One flush of the file system costs less than one for each file.
+    Ok(rustix::fs::syncfs(File::open(folder)?)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn flush_all(folder: &Path) -> io::Result<()> {
+    each_below(folder, &|path, kind| match kind.is_file() {
+        true => File::open(path)?.sync_all(),
+        false => flush_folder(path),
+    })?;
+    flush_folder(folder)
+}
+
+/// Deletes the temporary files that dead runs left in `folder` and below.
+fn remove_temporary(folder: &Path) -> io::Result<()> {
+    each_below(folder, &|path, kind| match kind.is_file()
+        && path.file_name().is_some_and(is_temporary)
+    {
+        true => fs::remove_file(path),
+        false => Ok(()),
+    })
 }
 
 fn flush_above(folder: &Path) -> io::Result<()> {
@@ -144,35 +201,30 @@ fn flush_above(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn settle_below(folder: &Path) -> io::Result<()> {
+/// Does `work` with each file and folder below `folder`; what another run deletes meanwhile is passed over.
+fn each_below(folder: &Path, work: &dyn Fn(&Path, FileType) -> io::Result<()>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
-        let (name, path, kind) = {
-            let entry = entry?;
-            (entry.file_name(), entry.path(), entry.file_type()?)
+        let entry = entry?;
+        let (path, kind) = (entry.path(), entry.file_type()?);
+        let below = match kind.is_dir() {
+            true => each_below(&path, work),
+            false => Ok(()),
         };
-        let settled = if kind.is_dir() {
-            settle_below(&path)
-        } else if !kind.is_file() {
-            Ok(())
-        } else if is_temporary(&name) {
-            fs::remove_file(&path)
-        } else {
-            File::open(&path).and_then(|file| file.sync_all())
-        };
-        match settled {
-            // Another run deletes old entries.
+        match below.and_then(|()| work(&path, kind)) {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
-            settled => settled?,
+            // What we may not read is not what we wrote.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {}
+            done => done?,
         }
     }
-    flush_folder(folder)
+    Ok(())
 }
 
 fn parent(path: &Path) -> &Path {
     path.parent().unwrap_or(path)
 }
 
-fn failed(file: &Path, error: &io::Error) -> Error {
+pub(super) fn failed(file: &Path, error: &io::Error) -> Error {
     let why = format!("{}: {error}", file.display());
     Error::Generic {
         store: "DurableStore",

@@ -1,16 +1,20 @@
 //! A folder of the local disk in which what is acknowledged survives the loss of power.
 //!
 //! ```text
-//!  put:  write name#1 ─► flush the file ─► link (create) or rename (overwrite) to name ─► flush the folder ─► done
+//!  put, small:  record in the folder's journal ─► flush the journal ─► write name#1 ─► link or rename it to name
+//!  put, large:  write name#1 ─► flush the file ─► link (create) or rename (overwrite) to name ─► flush the folder
 //! ```
 //!
-//! That is what POSIX asks for: the bytes are on the disk before the name can be, and both before the answer. A file
-//! is never seen in part. [`LocalFileSystem`] does the same without the two flushes. A put costs both of them, and one
-//! more for each folder that it has to make.
+//! The large put is what POSIX asks for: the bytes are on the disk before the name can be, and both before the answer.
+//! It costs two flushes, and one more for each folder that it has to make. The small one costs one: whatever the loss
+//! of power leaves of the file, the journal has it ([`journal`]). Without a folder of its own the store has no journal.
+//! A file is never seen in part; [`LocalFileSystem`] does the same without the flushes.
 //!
 //! Deletions are not flushed: after a loss of power a file may be back.
 
 mod disk;
+mod journal;
+mod records;
 
 use std::fmt;
 use std::ops::Range;
@@ -19,7 +23,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
@@ -28,13 +32,22 @@ use object_store::{
     UploadPart,
 };
 
+use self::journal::{Journal, Put};
+
 /// The local disk as an [`ObjectStore`] whose writes survive the loss of power once they are acknowledged.
 ///
 /// It is as good as the disk: one that acknowledges a flush it has not done cannot be helped.
 #[derive(Clone, Debug, Default)]
 pub struct DurableStore {
     local: Arc<LocalFileSystem>,
+    journal: Option<Arc<Journal>>,
 }
+
+/// Among the extensions of a put: it need not survive the loss of power before the next put does that has not this mark.
+///
+/// Only small puts heed it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deferred;
 
 impl DurableStore {
     /// The store; what lies on the disk already is left as it is.
@@ -45,14 +58,65 @@ impl DurableStore {
 
     /// Opens the store for what lies in `folder`; its paths begin at the root of the disk.
     ///
-    /// Temporary files that a run left when it died are deleted, and what lies in the folder is flushed, since it may
-    /// have been written without.
+    /// What an earlier run acknowledged and a loss of power took is written again, from the journal. Temporary files
+    /// that a run left when it died are deleted, and what lies in the folder is flushed, since it may have been
+    /// written without.
     ///
     /// # Errors
     /// What the disk says.
     pub async fn open(folder: path::PathBuf) -> Result<Self> {
-        disk::blocking(move || disk::settle(&folder)).await?;
+        let journal = disk::blocking(move || Journal::open(folder)).await?;
+        Ok(Self {
+            local: Arc::default(),
+            journal: Some(Arc::new(journal)),
+        })
+    }
+
+    /// Opens the store for a folder that others may write to as well: it is flushed, nothing is deleted, and there is no
+    /// journal.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub async fn open_shared(folder: path::PathBuf) -> Result<Self> {
+        disk::blocking(move || disk::settle_shared(&folder).map_err(|e| disk::failed(&folder, &e)))
+            .await?;
         Ok(Self::default())
+    }
+
+    /// Ends the journal in `folder`, where there is one: a run that does not flush goes on there.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub async fn release(folder: path::PathBuf) -> Result<()> {
+        disk::blocking(move || Journal::end(&folder).map_err(|e| disk::failed(&folder, &e))).await
+    }
+
+    /// The journal of the folder in which all of `files` lie.
+    fn journal_of<'a>(
+        &self,
+        mut files: impl Iterator<Item = &'a path::PathBuf>,
+    ) -> Option<Arc<Journal>> {
+        let journal = self.journal.as_ref()?;
+        files
+            .all(|file| journal.covers(file))
+            .then(|| Arc::clone(journal))
+    }
+
+    /// Lets the journal forget what it has of objects that are changed without it next, once they are on the disk.
+    async fn forget(&self, locations: &[&Path]) -> Result<()> {
+        let files = locations.iter().map(|l| self.local.path_to_filesystem(l));
+        let files = files.collect::<Result<Vec<_>>>()?;
+        let Some(journal) = self.journal_of(files.iter()) else {
+            return Ok(());
+        };
+        disk::blocking(move || {
+            files
+                .iter()
+                .filter(|f| f.exists())
+                .try_for_each(|f| disk::flush(f))?;
+            journal.forget(&files)
+        })
+        .await
     }
 
     /// Makes the folder of `location`, so that it stays.
@@ -89,7 +153,21 @@ impl ObjectStore for DurableStore {
         }
         let file = self.local.path_to_filesystem(location)?;
         let create = opts.mode == PutMode::Create;
-        disk::blocking(move || disk::put(&file, &payload, create)).await?;
+        let defer = opts.extensions.get::<Deferred>().is_some();
+        let journal = self.journal_of(std::iter::once(&file));
+        if payload.content_length() > journal::LARGEST && !create {
+            self.forget(&[location]).await?;
+        }
+        disk::blocking(move || match journal {
+            Some(journal) if payload.content_length() <= journal::LARGEST => {
+                match journal.put(&file, &payload, create, defer)? {
+                    Put::Done => Ok(()),
+                    Put::NoJournal => disk::put(&file, &payload, create),
+                }
+            }
+            _ => disk::put(&file, &payload, create),
+        })
+        .await?;
         let head = GetOptions::new().with_head(true);
         let meta = self.local.get_opts(location, head).await?.meta;
         Ok(PutResult {
@@ -105,6 +183,7 @@ impl ObjectStore for DurableStore {
         opts: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
         self.make_parent(location).await?;
+        self.forget(&[location]).await?;
         Ok(Box::new(DurableUpload {
             inner: self.local.put_multipart_opts(location, opts).await?,
             store: self.clone(),
@@ -124,7 +203,25 @@ impl ObjectStore for DurableStore {
         &self,
         locations: BoxStream<'static, Result<Path>>,
     ) -> BoxStream<'static, Result<Path>> {
-        self.local.delete_stream(locations)
+        let Some(journal) = self.journal.clone() else {
+            return self.local.delete_stream(locations);
+        };
+        let local = Arc::clone(&self.local);
+        locations
+            .try_ready_chunks(1_000)
+            .map_err(|e| e.1)
+            .and_then(move |chunk| {
+                let (local, journal) = (Arc::clone(&local), Arc::clone(&journal));
+                async move {
+                    let files = chunk.iter().map(|l| local.path_to_filesystem(l));
+                    let files = files.collect::<Result<Vec<_>>>()?;
+                    disk::blocking(move || journal.forget(&files)).await?;
+                    let chunk = stream::iter(chunk.into_iter().map(Ok)).boxed();
+                    Ok(local.delete_stream(chunk))
+                }
+            })
+            .try_flatten()
+            .boxed()
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
@@ -145,12 +242,14 @@ impl ObjectStore for DurableStore {
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
         self.make_parent(to).await?;
+        self.forget(&[to]).await?;
         self.local.copy_opts(from, to, options).await?;
         self.flush(to).await
     }
 
     async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
         self.make_parent(to).await?;
+        self.forget(&[from, to]).await?;
         self.local.rename_opts(from, to, options).await?;
         self.flush(to).await
     }

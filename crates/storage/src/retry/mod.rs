@@ -6,7 +6,7 @@
 //! | `get` | again; a body that breaks in the middle is read on from there, of the same object |
 //! | `list` | again; what was given already is left out |
 //! | `delete` | again; what is gone by then is deleted |
-//! | upload in parts | all parts again, up to 64 MiB |
+//! | upload in parts | all parts again, up to 64 MiB, and 256 MiB for all uploads of a store that are open |
 //! | `copy`, `rename` | again; a rename whose source is gone and whose target is there is done |
 //!
 //! The stores of clouds try again by themselves, too; what they give up on comes here, and is tried more slowly.
@@ -21,7 +21,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -54,6 +54,8 @@ pub struct RetryStore {
     clock: Arc<dyn Clock>,
     /// Counts the operations, so that no two have the same pauses.
     operations: Arc<AtomicU64>,
+    /// The bytes of uploads that are kept to be sent again.
+    kept: Arc<AtomicUsize>,
 }
 
 impl RetryStore {
@@ -72,6 +74,7 @@ impl RetryStore {
             policy: Arc::new(policy),
             clock,
             operations: Arc::default(),
+            kept: Arc::default(),
         })
     }
 

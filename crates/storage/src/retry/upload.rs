@@ -1,10 +1,11 @@
 //! An upload in parts that is begun anew when a part of it failed for a moment.
 //!
 //! A part cannot be sent twice within one upload: the store counts the parts. So the parts are kept until the
-//! upload is complete, and all of them are sent again. Above [`MOST_KEPT`] they are let go, as memory is limited:
-//! then a failure is told as it is.
+//! upload is complete, and all of them are sent again. Above [`MOST_KEPT`], or [`MOST_KEPT_BY_ALL`] for all uploads of a
+//! store that are open at once, they are let go, as memory is limited: then a failure is told as it is.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use futures::FutureExt;
@@ -20,6 +21,8 @@ use super::policy::is_transient;
 
 /// Uploads of up to so many bytes are tried again.
 const MOST_KEPT: usize = 64 << 20;
+/// All uploads of a store that are open at once keep at most so many bytes.
+const MOST_KEPT_BY_ALL: usize = 256 << 20;
 
 #[derive(Debug)]
 pub(super) struct RetryUpload {
@@ -28,10 +31,35 @@ pub(super) struct RetryUpload {
     options: PutMultipartOptions,
     inner: Box<dyn MultipartUpload>,
     /// The parts so far; `None` when they are too many to be kept.
-    parts: Option<Vec<PutPayload>>,
-    length: usize,
+    parts: Option<Kept>,
     /// A part has failed: only a new upload can be completed.
     broken: Arc<Mutex<Option<Error>>>,
+}
+
+/// The parts of an upload, in memory.
+#[derive(Debug)]
+struct Kept {
+    parts: Vec<PutPayload>,
+    length: usize,
+    /// The bytes that all uploads of the store keep.
+    by_all: Arc<AtomicUsize>,
+}
+
+impl Kept {
+    /// Keeps one more part; false when it would be too much.
+    fn keep(&mut self, part: &PutPayload) -> bool {
+        let bytes = part.content_length();
+        self.length += bytes;
+        let by_all = self.by_all.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.parts.push(part.clone());
+        self.length <= MOST_KEPT && by_all <= MOST_KEPT_BY_ALL
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.by_all.fetch_sub(self.length, Ordering::Relaxed);
+    }
 }
 
 impl RetryUpload {
@@ -41,13 +69,17 @@ impl RetryUpload {
         options: PutMultipartOptions,
         inner: Box<dyn MultipartUpload>,
     ) -> Self {
+        let by_all = Arc::clone(&store.kept);
         Self {
             store,
             location,
             options,
             inner,
-            parts: Some(Vec::new()),
-            length: 0,
+            parts: Some(Kept {
+                parts: Vec::new(),
+                length: 0,
+                by_all,
+            }),
             broken: Arc::default(),
         }
     }
@@ -71,10 +103,8 @@ impl RetryUpload {
 #[deny(clippy::missing_trait_methods)]
 impl MultipartUpload for RetryUpload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
-        self.length += data.content_length();
-        match &mut self.parts {
-            Some(parts) if self.length <= MOST_KEPT => parts.push(data.clone()),
-            _ => self.parts = None,
+        if self.parts.as_mut().is_some_and(|kept| !kept.keep(&data)) {
+            self.parts = None;
         }
         let kept = self.parts.is_some();
         let broken = Arc::clone(&self.broken);
@@ -101,13 +131,13 @@ impl MultipartUpload for RetryUpload {
             Ok(done) => return Ok(done),
             Err(error) => error,
         };
-        let Some(parts) = self.parts.take() else {
+        let Some(kept) = self.parts.take() else {
             return Err(error);
         };
         let mut tries = self.store.tries("upload", &self.location);
         loop {
             tries.again(error).await?;
-            match self.anew(&parts).await {
+            match self.anew(&kept.parts).await {
                 Ok(done) => return Ok(done),
                 Err(again) => error = again,
             }
@@ -116,5 +146,42 @@ impl MultipartUpload for RetryUpload {
 
     async fn abort(&mut self) -> Result<()> {
         self.inner.abort().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    /// One MiB, whose copies share their bytes.
+    fn part() -> PutPayload {
+        Bytes::from(vec![0; 1 << 20]).into()
+    }
+
+    fn kept(by_all: &Arc<AtomicUsize>) -> Kept {
+        Kept {
+            parts: Vec::new(),
+            length: 0,
+            by_all: Arc::clone(by_all),
+        }
+    }
+
+    #[test]
+    fn one_upload_and_all_together_keep_so_much_and_no_more() {
+        let by_all = Arc::default();
+        let part = part();
+        let mut uploads: Vec<Kept> = (0..5).map(|_| kept(&by_all)).collect();
+        // Four uploads of 63 MiB fit into 256 MiB, and of a fifth 4 MiB.
+        for upload in &mut uploads[..4] {
+            assert!((0..63).all(|_| upload.keep(&part)));
+        }
+        let fits = (0..63).take_while(|_| uploads[4].keep(&part)).count();
+        assert_eq!(fits, 4);
+        drop(uploads);
+        assert_eq!(by_all.load(Ordering::Relaxed), 0);
+        let mut one = kept(&by_all);
+        assert_eq!((0..100).take_while(|_| one.keep(&part)).count(), 64);
     }
 }

@@ -12,12 +12,22 @@ use highwater::{Result, SqlSemantics, Timestamp};
 use tokio::runtime::Handle;
 
 use super::case::{Case, ColumnDef, DedupDef, SourceDef, SourceKind, Step, WatermarkDef};
-use super::{compare, value};
+use super::{compare, sql_front, value};
 use crate::harness::Harness;
 use crate::sink::INJECTED;
 
 /// A case that takes longer than this hangs.
 const LIMIT: Duration = Duration::from_secs(120);
+
+/// How watermarks and deduplication of a case are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Front {
+    /// As calls on frames.
+    #[default]
+    Frames,
+    /// In SQL.
+    Sql,
+}
 
 /// How a run of a case ended, whatever the project's lists say of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,15 +57,15 @@ impl Verdict {
     clippy::disallowed_methods,
     reason = "a watch over the runner itself; no query sees this time"
 )]
-pub async fn run_case(case: &Case) -> Verdict {
-    match tokio::time::timeout(LIMIT, drive(case)).await {
+pub async fn run_case(case: &Case, front: Front) -> Verdict {
+    match tokio::time::timeout(LIMIT, drive(case, front)).await {
         Ok(verdict) => verdict,
         Err(_) => Verdict::Failed(format!("hangs: no end after {} s", LIMIT.as_secs())),
     }
 }
 
-async fn drive(case: &Case) -> Verdict {
-    let mut run = match Run::set_up(case).await {
+async fn drive(case: &Case, front: Front) -> Verdict {
+    let mut run = match Run::set_up(case, front).await {
         Ok(run) => run,
         Err(broken) => return Verdict::Failed(format!("cannot set up: {broken:?}")),
     };
@@ -110,7 +120,7 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     /// Makes session, sources and tables; a refusal of the query itself is kept for its step.
-    async fn set_up(case: &'a Case) -> Result<Self> {
+    async fn set_up(case: &'a Case, front: Front) -> Result<Self> {
         let mut run = Self {
             case,
             columns: case.columns.as_deref().map(value::schema).transpose()?,
@@ -123,7 +133,7 @@ impl<'a> Run<'a> {
         match session(case, &[]) {
             Ok(session) => {
                 run.streams = open(case, &session)?;
-                run.keep_error(begin(case, &session, &run.streams).await);
+                run.keep_error(begin(case, front, &session, &run.streams).await);
             }
             Err(error) => run.error = Some(error),
         }
@@ -303,8 +313,16 @@ pub(crate) fn session(case: &Case, more: &[(String, String)]) -> Result<StreamSe
 }
 
 /// Defines sources and views and starts the query, with a new checkpoint.
-async fn begin(case: &Case, session: &StreamSession, streams: &Streams) -> Result<Harness> {
-    let (frame, mode) = define(case, session, streams).await?;
+async fn begin(
+    case: &Case,
+    front: Front,
+    session: &StreamSession,
+    streams: &Streams,
+) -> Result<Harness> {
+    let (frame, mode) = match front {
+        Front::Frames => define(case, session, streams).await?,
+        Front::Sql => sql_front::define(case, session, streams).await?,
+    };
     let mut harness = Harness::new(frame, mode)?;
     harness.start().await?;
     Ok(harness)

@@ -12,7 +12,7 @@ use tokio::runtime::Builder;
 use super::case::{self, Case};
 use super::lists::Lists;
 use super::report::Outcome;
-use super::run::{Verdict, run_case};
+use super::run::{Front, Verdict, run_case};
 
 /// Which cases to run.
 #[derive(Clone, Debug, Default)]
@@ -55,7 +55,17 @@ fn files(path: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Runs the cases on all cores and tells the outcomes in the order of the cases.
-pub fn run_all(cases: &[Case], lists: &Lists, mut told: impl FnMut(&Case, &Outcome)) {
+pub fn run_all(cases: &[Case], lists: &Lists, told: impl FnMut(&Case, &Outcome)) {
+    run_all_through(Front::Frames, cases, lists, told);
+}
+
+/// The same through one of the fronts.
+pub fn run_all_through(
+    front: Front,
+    cases: &[Case],
+    lists: &Lists,
+    mut told: impl FnMut(&Case, &Outcome),
+) {
     let outcomes: Vec<Mutex<Option<Outcome>>> = cases.iter().map(|_| Mutex::default()).collect();
     let next = AtomicUsize::new(0);
     let workers = std::thread::available_parallelism().map_or(1, NonZero::get);
@@ -63,7 +73,7 @@ pub fn run_all(cases: &[Case], lists: &Lists, mut told: impl FnMut(&Case, &Outco
         for _ in 0..workers {
             scope.spawn(|| {
                 while let Some(index) = take(&next, cases.len()) {
-                    let outcome = Outcome::of(&cases[index], judge(&cases[index]), lists);
+                    let outcome = Outcome::of(&cases[index], judge(&cases[index], front), lists);
                     *outcomes[index].lock() = Some(outcome);
                 }
             });
@@ -85,10 +95,10 @@ fn take(next: &AtomicUsize, end: usize) -> Option<usize> {
 ///
 /// The runtime has one thread, which the query shares with the runner: what the runner does between
 /// two awaits, such as adding rows to two sources, no micro-batch can come between.
-fn judge(case: &Case) -> Verdict {
+fn judge(case: &Case, front: Front) -> Verdict {
     let run = || {
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        Ok::<_, std::io::Error>(runtime.block_on(run_case(case)))
+        Ok::<_, std::io::Error>(runtime.block_on(run_case(case, front)))
     };
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(Ok(verdict)) => verdict,

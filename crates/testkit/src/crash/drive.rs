@@ -55,7 +55,7 @@ pub struct Ran {
 /// # Errors
 /// What fails though no process died of it.
 pub async fn drive(subject: &dyn Subject, setup: &Setup, lives: &Lives) -> Result<Ran> {
-    let mut world = World::new(subject, setup, lives, Disk::new());
+    let mut world = World::new(subject, setup, lives, setup.disks.empty());
     world.go(0..subject.steps()).await
 }
 

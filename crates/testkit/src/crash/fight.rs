@@ -112,7 +112,7 @@ pub async fn fight(
     meeting: Meeting,
     expected: &Output,
 ) -> Result<()> {
-    let disk = Disk::new();
+    let disk = setup.disks.empty();
     let (mut a, mut b) = (Side::new(&disk), Side::new(&disk));
     let last = subject.steps() - 1;
     for step in 0..last {
@@ -241,7 +241,7 @@ async fn judge(setup: &Setup, disk: &Disk, sides: [&Side; 2], expected: &Output)
 pub async fn alone(subject: &dyn Subject, setup: &Setup) -> Result<(Output, u64)> {
     let setup = setup.clone().setting("highwater.no_data_batches", "false");
     let ran = drive(subject, &setup, &Lives::default()).await?;
-    let disk = Disk::new();
+    let disk = setup.disks.empty();
     let mut side = Side::new(&disk);
     for step in 0..subject.steps() - 1 {
         subject.deliver(&disk, step).await?;

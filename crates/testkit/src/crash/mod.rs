@@ -37,7 +37,7 @@ pub use disk::Disk;
 pub use drive::{Death, Lives, Ran, drive};
 pub use proof::{Proof, Tally};
 pub use scripts::FileScript;
-pub use target::{Output, Setup, Target};
+pub use target::{Disks, Output, Setup, Target};
 
 /// A query, and what comes step by step.
 ///
@@ -81,4 +81,16 @@ pub struct Process {
     pub frame: StreamFrame,
     /// Its streams in memory: they begin empty with every process.
     pub(crate) streams: Streams,
+}
+
+impl Process {
+    /// A process without streams in memory.
+    #[must_use]
+    pub fn new(session: StreamSession, frame: StreamFrame) -> Self {
+        Self {
+            session,
+            frame,
+            streams: Streams::new(),
+        }
+    }
 }

@@ -55,6 +55,38 @@ pub struct Setup {
     pub options: Vec<(String, String)>,
     /// Settings of the session.
     pub settings: Vec<(String, String)>,
+    /// Where disks come from.
+    pub disks: Disks,
+}
+
+/// Gives empty disks: in memory, unless something else is said.
+#[derive(Clone)]
+pub struct Disks(Arc<dyn Fn() -> Disk + Send + Sync>);
+
+impl Disks {
+    /// Each disk is what `make` gives; it must be empty.
+    #[must_use]
+    pub fn new(make: impl Fn() -> Disk + Send + Sync + 'static) -> Self {
+        Self(Arc::new(make))
+    }
+
+    /// An empty one.
+    #[must_use]
+    pub fn empty(&self) -> Disk {
+        (self.0)()
+    }
+}
+
+impl Default for Disks {
+    fn default() -> Self {
+        Self::new(Disk::new)
+    }
+}
+
+impl Debug for Disks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Disks")
+    }
 }
 
 impl Setup {
@@ -65,7 +97,15 @@ impl Setup {
             target: Arc::new(target),
             options: Vec::new(),
             settings: Vec::new(),
+            disks: Disks::default(),
         }
+    }
+
+    /// On other disks than in memory.
+    #[must_use]
+    pub fn on(mut self, disks: Disks) -> Self {
+        self.disks = disks;
+        self
     }
 
     /// An option of the writer.

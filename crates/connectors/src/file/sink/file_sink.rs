@@ -13,13 +13,15 @@ use tokio::sync::Mutex;
 use super::batch::BatchFiles;
 use super::ledger::{Ledger, is_taken};
 use super::target::Target;
-use crate::file::sink_log::SinkFile;
+use crate::file::sink_log::{self, SinkFile};
 
 /// Writes micro-batches as files of a directory, exactly once.
 #[derive(Debug)]
 pub(super) struct FileSink {
     target: Arc<Target>,
     clock: Arc<dyn Clock>,
+    /// What is in the directory is flushed before the first micro-batch.
+    settles: bool,
     /// What the log says; none before it is read, and after a failure that leaves open what it says.
     ledger: Mutex<Option<Ledger>>,
 }
@@ -30,8 +32,15 @@ impl FileSink {
         Self {
             target: Arc::new(target),
             clock,
+            settles: false,
             ledger: Mutex::new(None),
         }
+    }
+
+    /// The same sink, which flushes what earlier runs wrote to the disk before it adds to it.
+    pub(super) fn settled_first(mut self) -> Self {
+        self.settles = true;
+        self
     }
 
     /// Writes the rows into files; on failure there are none, as far as they can be deleted.
@@ -107,6 +116,9 @@ impl Sink for FileSink {
 
     async fn begin(&self, run: &SinkRun) -> Result<()> {
         let mut known = self.ledger.lock().await;
+        if self.settles {
+            self.target.location.settle(sink_log::FOLDER).await?;
+        }
         let ledger = Ledger::load(&self.target).await?;
         // A micro-batch is logged before it is written here, so a log that is ahead is another query's.
         if let Some(latest) = ledger.latest()

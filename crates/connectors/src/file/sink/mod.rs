@@ -24,6 +24,10 @@
 //! **Retention.** `retention` is Spark's: files that are older by their time of modification are not named by the next
 //! compact entry any more, and stay on disk. A rolled-up file is as old as the newest of those it replaced.
 //!
+//! **Stores.** What fails for a moment is tried again, as the session's settings say. With `durability` = `fsync` files and
+//! entries go through a [`DurableStore`](highwater_storage::DurableStore), and a run first flushes what is in the
+//! directory: a micro-batch that an earlier run wrote without is not written again.
+//!
 //! Reading order: `file_sink`, `ledger`, `batch`, `folders`, `part`, `rollup`; then `format`, `rows`, `json`, `texts`.
 
 mod batch;
@@ -43,6 +47,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use highwater_core::{Error, Result, Sink, SinkProvider, SinkSpec};
+use highwater_storage::{RetryPolicy, RetryStore};
 
 use super::location::Location;
 use file_sink::FileSink;
@@ -90,7 +95,7 @@ fn open(name: &'static str, spec: SinkSpec) -> Result<Arc<dyn Sink>> {
         .with_option("path")
         .with_hint("call `path(…)` before `start`")
     })?;
-    let location = Location::parse(&path, spec.session.runtime_env())?;
+    let mut location = Location::parse(&path, spec.session.runtime_env())?;
     if location.is_glob() {
         return Err(Error::invalid(format!(
             "`{path}` has wildcards, and files are written to one directory"
@@ -99,8 +104,17 @@ fn open(name: &'static str, spec: SinkSpec) -> Result<Arc<dyn Sink>> {
     }
     let folders = Folders::new(&spec.schema, &spec.partition_by)?;
     format.check(folders.file_schema())?;
+    if spec.durable {
+        location = location.durable()?;
+    }
+    let retries = RetryPolicy::of(spec.session.config());
+    location.store = RetryStore::around(location.store, retries, Arc::clone(&spec.clock));
     let target = Target::new(location, format, folders, shared);
-    Ok(Arc::new(FileSink::new(target, spec.clock)))
+    let sink = FileSink::new(target, spec.clock);
+    Ok(Arc::new(match spec.durable {
+        true => sink.settled_first(),
+        false => sink,
+    }))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The file sink: what is in the directory by its log, after every format, every failure and every restart.
 
 mod crashes;
+mod durable;
 mod folders;
 mod formats;
 mod log;
@@ -8,19 +9,23 @@ mod refusals;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{RecordBatch, StringViewArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::error::DataFusionError;
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::prelude::{CsvReadOptions, JsonReadOptions, ParquetReadOptions, SessionContext};
+use datafusion::prelude::{
+    CsvReadOptions, JsonReadOptions, ParquetReadOptions, SessionConfig, SessionContext,
+};
 use futures::{TryStreamExt, stream};
 use highwater_core::testing::ManualClock;
 use highwater_core::{
     BatchId, BatchOutput, Options, OutputMode, QueryId, Result, RunId, Sink, SinkCommit,
     SinkProvider, SinkRun, SinkSpec, Timestamp,
 };
+use highwater_storage::RetryPolicy;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -44,8 +49,23 @@ impl World {
         Self::on(Arc::new(InMemory::new()))
     }
 
+    /// What fails is not tried again: each fault is a crash.
     fn on(store: Arc<dyn ObjectStore>) -> Self {
-        let session = SessionStateBuilder::new().with_default_features().build();
+        Self::trying(store, 0)
+    }
+
+    /// What fails for a moment is tried again so often, without a pause.
+    fn trying(store: Arc<dyn ObjectStore>, attempts: u32) -> Self {
+        let policy = RetryPolicy {
+            attempts,
+            first_delay: Duration::ZERO,
+            ..RetryPolicy::default()
+        };
+        let config = SessionConfig::new().with_extension(Arc::new(policy));
+        let session = SessionStateBuilder::new()
+            .with_config(config)
+            .with_default_features()
+            .build();
         let url = Url::parse("mem://store").expect("url");
         let runtime = session.runtime_env();
         runtime.register_object_store(&url, Arc::clone(&store));

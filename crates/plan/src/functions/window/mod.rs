@@ -32,6 +32,7 @@ pub(in crate::functions) use marker::{time_type_in, window_type};
 pub use names::resolve_window_names;
 pub(in crate::functions) use panes::bare;
 pub use spec::{WindowLength, WindowSpec, sliding};
+pub use time::window_end;
 pub(crate) use time::window_time_udf;
 
 /// The name of the function, and of the column it makes.

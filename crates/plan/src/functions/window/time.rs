@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use arrow::array::TimestampMicrosecondArray;
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::internal_err;
 use datafusion::error::Result;
 use datafusion::logical_expr::{
-    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
     Volatility,
 };
 use highwater_core::Error;
@@ -17,23 +18,37 @@ use crate::event_time::EventTime;
 
 /// The name of the function.
 const WINDOW_TIME: &str = "window_time";
+/// The name of the function of [`window_end`].
+const WINDOW_END: &str = "window_end_of";
 
 /// The function `window_time`, for registration.
 pub(crate) fn window_time_udf() -> Arc<ScalarUDF> {
+    udf(false)
+}
+
+/// The end of a window itself, event time where the window is: what `TUMBLE(…)` and its kin give as `window_end`.
+/// (`window.end` is no event time, as in Spark.)
+pub fn window_end(window: Expr) -> Expr {
+    udf(true).call(vec![window])
+}
+
+fn udf(end: bool) -> Arc<ScalarUDF> {
     Arc::new(ScalarUDF::new_from_impl(WindowTime {
         signature: Signature::any(1, Volatility::Immutable),
+        end,
     }))
 }
 
-/// The end of a window less a microsecond: its end is not in it.
+/// The end of a window less a microsecond, as its end is not in it; or the end itself.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct WindowTime {
     signature: Signature,
+    end: bool,
 }
 
 impl ScalarUDFImpl for WindowTime {
     fn name(&self) -> &str {
-        WINDOW_TIME
+        if self.end { WINDOW_END } else { WINDOW_TIME }
     }
 
     fn signature(&self) -> &Signature {
@@ -46,7 +61,7 @@ impl ScalarUDFImpl for WindowTime {
 
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
         let window = &args.arg_fields[0];
-        let field = Field::new(WINDOW_TIME, end_type(window.data_type())?, true);
+        let field = Field::new(self.name(), end_type(window.data_type())?, true);
         Ok(Arc::new(match EventTime::of(window) {
             Some(_) => EventTime::instant().mark(field),
             None => field,
@@ -56,7 +71,10 @@ impl ScalarUDFImpl for WindowTime {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let windows = args.args[0].to_array(args.number_rows)?;
         let time = end_type(windows.data_type())?;
-        let times = micros(&windows, &time)?.with_data_type(time);
+        let less = i64::from(self.end);
+        let times = micros(&windows, &time)?;
+        let times: TimestampMicrosecondArray = times.unary(|t| t.wrapping_add(less));
+        let times = times.with_data_type(time);
         Ok(ColumnarValue::Array(Arc::new(times)))
     }
 }

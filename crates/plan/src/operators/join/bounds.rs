@@ -18,9 +18,11 @@ use datafusion::physical_expr::expressions::{BinaryExpr, CastExpr, Column, Liter
 use datafusion::scalar::ScalarValue;
 
 use super::recipe::Side;
+use crate::cell::BatchNumbers;
 use crate::event_time::{EventTime, Span};
 
-/// When a row of a side leaves: once its time is at or before the watermark plus the shift.
+/// When a row of a side leaves: once its time is at or before the watermark plus the shift; or, by age, once it came at
+/// or before the batch time less the age.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Bound {
     /// The column that tells its time.
@@ -30,12 +32,28 @@ pub(super) struct Bound {
     /// Milliseconds.
     pub(super) shift_ms: i64,
     pub(super) by_key: bool,
+    /// Microseconds after which a row leaves, whatever the watermark: `stateTtl`. The column is then that of arrival.
+    pub(super) age_us: Option<i64>,
 }
 
 impl Bound {
-    /// The time, in microseconds, at or before which rows leave at the watermark `closes_us`.
-    pub(super) fn until(&self, closes_us: i64) -> i64 {
-        match closes_us {
+    /// By age: the column at `column` tells when a row came.
+    pub(super) fn by_age(column: usize, age_us: i64) -> Self {
+        Self {
+            column,
+            span: None,
+            shift_ms: 0,
+            by_key: false,
+            age_us: Some(age_us),
+        }
+    }
+
+    /// The time, in microseconds, at or before which rows leave in a micro-batch.
+    pub(super) fn until(&self, numbers: &BatchNumbers) -> i64 {
+        if let Some(age_us) = self.age_us {
+            return numbers.time.as_micros().saturating_sub(age_us);
+        }
+        match numbers.closes_us() {
             i64::MAX => i64::MAX,
             us => us.saturating_add(self.shift_ms.saturating_mul(1_000)),
         }
@@ -45,18 +63,22 @@ impl Bound {
 /// The watermark plus the shift, in words.
 impl fmt::Display for Bound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (sign, ms) = match self.shift_ms {
-            0 => return f.write_str("watermark"),
-            ms if ms < 0 => ('−', ms.unsigned_abs()),
-            ms => ('+', ms.unsigned_abs()),
-        };
-        write!(f, "watermark {sign} {}", ms / 1_000)?;
-        match ms % 1_000 {
-            0 => f.write_str(" s"),
-            rest => {
-                let digits = format!("{rest:03}");
-                write!(f, ".{} s", digits.trim_end_matches('0'))
-            }
+        match self.shift_ms {
+            0 => f.write_str("watermark"),
+            ms if ms < 0 => write!(f, "watermark − {}", length(ms)),
+            ms => write!(f, "watermark + {}", length(ms)),
+        }
+    }
+}
+
+/// A length of time in words, whatever its sign: `10.001 s`.
+pub(crate) fn length(ms: i64) -> String {
+    let (seconds, rest) = (ms.unsigned_abs() / 1_000, ms.unsigned_abs() % 1_000);
+    match rest {
+        0 => format!("{seconds} s"),
+        rest => {
+            let digits = format!("{rest:03}");
+            format!("{seconds}.{} s", digits.trim_end_matches('0'))
         }
     }
 }
@@ -86,6 +108,7 @@ pub(super) fn by_key(
         span,
         shift_ms: 0,
         by_key: true,
+        age_us: None,
     };
     Some((bound(l, left.or(right)), bound(r, right.or(left))))
 }
@@ -113,6 +136,7 @@ pub(super) fn by_range(
             span,
             shift_ms,
             by_key: false,
+            age_us: None,
         };
         (is_time(mine) && is_limit(theirs)).then_some(bound)
     });

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch};
-use arrow::compute::{concat, concat_batches};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::buffer::BooleanBuffer;
+use arrow::compute::{concat, concat_batches, filter_record_batch, take_record_batch};
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::Result;
 
@@ -12,21 +13,27 @@ use super::index::CHUNK_ROWS;
 use crate::event_time::ends;
 
 /// A bit for each row of a chunk.
-#[derive(Debug)]
-pub(super) struct Bits(Box<[u64; CHUNK_ROWS / 64]>);
+#[derive(Debug, Default)]
+pub(super) struct Bits(Vec<u64>);
 
 impl Bits {
-    pub(super) fn new() -> Self {
-        Self(Box::new([0; CHUNK_ROWS / 64]))
+    /// Room for so many rows.
+    fn reach(&mut self, rows: usize) {
+        let words = rows.div_ceil(64);
+        if words > self.0.len() {
+            self.0.resize(words, 0);
+        }
     }
 
     pub(super) fn get(&self, at: usize) -> bool {
-        self.0[at / 64] & (1 << (at % 64)) != 0
+        let word = self.0.get(at / 64);
+        word.is_some_and(|word| word & (1 << (at % 64)) != 0)
     }
 
     /// True when the bit was not set before.
     pub(super) fn set(&mut self, at: usize) -> bool {
         let before = self.get(at);
+        self.reach(at + 1);
         self.0[at / 64] |= 1 << (at % 64);
         !before
     }
@@ -34,8 +41,14 @@ impl Bits {
     /// True when the bit was set before.
     pub(super) fn clear(&mut self, at: usize) -> bool {
         let before = self.get(at);
-        self.0[at / 64] &= !(1 << (at % 64));
+        if before {
+            self.0[at / 64] &= !(1 << (at % 64));
+        }
         before
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.0.capacity() * size_of::<u64>()
     }
 }
 
@@ -48,7 +61,7 @@ enum Order {
     Sorted(Box<[u16]>, usize),
 }
 
-/// Rows that came one after the other. Dead ones stay until all are dead.
+/// Rows that came one after the other. Dead ones stay until all are dead, or it is [compacted](Self::compact).
 #[derive(Debug)]
 pub(super) struct Chunk {
     /// The number of the first row.
@@ -58,6 +71,8 @@ pub(super) struct Chunk {
     /// The place of each piece's first row.
     starts: Vec<usize>,
     pub(super) rows: usize,
+    /// The number of the next row less `base`: more than `rows` where rows that are gone were dropped.
+    next: usize,
     /// Rows that are there.
     pub(super) live: usize,
     alive: Bits,
@@ -80,9 +95,10 @@ impl Chunk {
             pieces: Vec::new(),
             starts: Vec::new(),
             rows: 0,
+            next: 0,
             live: 0,
-            alive: Bits::new(),
-            matched: matched.then(Bits::new),
+            alive: Bits::default(),
+            matched: matched.then(Bits::default),
             numbers: None,
             order: Order::Straight(0),
             ordered: 0,
@@ -91,13 +107,28 @@ impl Chunk {
         }
     }
 
-    /// Bytes of the rows' columns.
+    /// Bytes of the rows' columns, and of what is known of the rows.
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        let matched = self.matched.as_ref().map_or(0, Bits::memory_bytes);
+        let places = match &self.order {
+            Order::Straight(_) => 0,
+            Order::Sorted(order, _) => order.len(),
+        };
+        let numbers = self.numbers.as_ref().map_or(0, Vec::capacity);
+        size_of::<Self>()
+            + self.bytes
+            + self.alive.memory_bytes()
+            + matched
+            + (places + numbers) * size_of::<u16>()
     }
 
     pub(super) fn is_full(&self) -> bool {
         self.rows == CHUNK_ROWS
+    }
+
+    /// How many rows may still be appended.
+    pub(super) fn room(&self) -> usize {
+        CHUNK_ROWS - self.next
     }
 
     pub(super) fn is_alive(&self, place: usize) -> bool {
@@ -132,19 +163,27 @@ impl Chunk {
     /// Appends rows; they must fit. `due`: the least time at which one of them leaves.
     pub(super) fn append(&mut self, rows: RecordBatch, due: i64) -> Result<()> {
         let count = rows.num_rows();
+        let rows = match pins_others(&rows) {
+            true => compact(&rows)?,
+            false => rows,
+        };
         for place in self.rows..self.rows + count {
             self.alive.set(place);
         }
+        if let Some(matched) = &mut self.matched {
+            matched.reach(self.rows + count);
+        }
         if let Some(numbers) = &mut self.numbers {
-            numbers.extend((self.rows..self.rows + count).map(|place| place as u16));
+            numbers.extend((self.next..self.next + count).map(|offset| offset as u16));
         }
         self.starts.push(self.rows);
         self.bytes += bytes_of(&rows);
         self.pieces.push(rows);
         self.rows += count;
+        self.next += count;
         self.live += count;
         self.due = self.due.min(due);
-        if self.is_full() {
+        if self.is_full() || self.room() == 0 {
             return self.in_one_piece();
         }
         self.merge_small()
@@ -178,6 +217,43 @@ impl Chunk {
             [one] => compact(one)?,
             [first, ..] => compact_views(concat_batches(&first.schema(), &self.pieces)?)?,
         };
+        self.replace(0, rows);
+        Ok(())
+    }
+
+    /// Drops the rows that are gone. `moved` is told of each that stays where it was and where it is, in their order.
+    pub(super) fn compact(&mut self, mut moved: impl FnMut(usize, usize)) -> Result<()> {
+        let mut kept = Vec::with_capacity(self.pieces.len());
+        for (piece, start) in self.pieces.iter().zip(&self.starts) {
+            let alive = |row: usize| self.alive.get(start + row);
+            let alive = BooleanBuffer::collect_bool(piece.num_rows(), alive);
+            let alive = BooleanArray::new(alive, None);
+            kept.push(filter_record_batch(piece, &alive)?);
+        }
+        let Some(first) = kept.first() else {
+            return Ok(());
+        };
+        let rows = compact_views(concat_batches(&first.schema(), &kept)?)?;
+        let places = (0..self.rows).filter(|place| self.alive.get(*place));
+        let places: Vec<usize> = places.collect();
+        let offset = |place: &usize| (self.number(*place) - self.base) as u16;
+        let numbers = places.iter().map(offset).collect();
+        let mut matched = Bits::default();
+        matched.reach(places.len());
+        for (to, from) in places.iter().enumerate() {
+            if self.is_matched(*from) {
+                matched.set(to);
+            }
+            moved(*from, to);
+        }
+        self.numbers = Some(numbers);
+        self.matched = self.matched.is_some().then_some(matched);
+        self.alive = Bits(vec![0; places.len().div_ceil(64)]);
+        (0..places.len()).for_each(|place| {
+            self.alive.set(place);
+        });
+        self.rows = places.len();
+        (self.order, self.ordered) = (Order::Straight(0), 0);
         self.replace(0, rows);
         Ok(())
     }
@@ -295,15 +371,20 @@ impl Order {
     }
 }
 
+/// True for a part of something larger that would be kept with it.
+fn pins_others(rows: &RecordBatch) -> bool {
+    let held: usize = rows
+        .columns()
+        .iter()
+        .map(|c| c.get_buffer_memory_size())
+        .sum();
+    held > 2 * bytes_of(rows) + 1_024
+}
+
 /// A copy of `rows` that shares no memory with what they were cut from.
 fn compact(rows: &RecordBatch) -> Result<RecordBatch> {
-    let count = rows.num_rows();
-    let half = count / 2;
-    if half == 0 {
-        return Ok(rows.clone());
-    }
-    let halves = [rows.slice(0, half), rows.slice(half, count - half)];
-    compact_views(concat_batches(&rows.schema(), &halves)?)
+    let all = UInt32Array::from_iter_values(0..rows.num_rows() as u32);
+    compact_views(take_record_batch(rows, &all)?)
 }
 
 /// Views in memory of their own.

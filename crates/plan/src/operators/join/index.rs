@@ -17,6 +17,7 @@ pub(super) const NONE: u32 = u32::MAX;
 /// Tables, as bits of the hash.
 const TABLE_BITS: u32 = 6;
 const LEAST_BUCKETS: usize = 8;
+const LEAST_LINKS: usize = 64;
 
 /// The slot of the row at `place` of `chunk`.
 pub(super) fn slot(chunk: u32, place: usize) -> u32 {
@@ -151,6 +152,10 @@ impl Index {
     pub(super) fn put_in(&mut self, chunk: u32, hash: Option<u32>) {
         let links = &mut self.links.chunks[chunk as usize];
         let before = links.capacity();
+        if links.len() == before {
+            // Not twice the room: what is held is to be little more than what is there.
+            links.reserve_exact((before / 4).max(LEAST_LINKS));
+        }
         links.push(UNLINKED);
         self.links.room += links.capacity() - before;
         let slot = slot(chunk, links.len() - 1);
@@ -188,6 +193,54 @@ impl Index {
         table.rows -= 1;
         if table.rows * 8 < table.heads.len() && table.heads.len() > LEAST_BUCKETS {
             self.buckets -= table.shrink(&mut self.links);
+        }
+    }
+
+    /// The row at slot `from` is at `to` from now on, where none is.
+    pub(super) fn relocate(&mut self, from: u32, to: u32) {
+        if from == to {
+            return;
+        }
+        let link = std::mem::replace(self.links.at_mut(from), UNLINKED);
+        *self.links.at_mut(to) = link;
+        if link.prev == NONE {
+            return;
+        }
+        let table = &mut self.tables[(link.hash >> (32 - TABLE_BITS)) as usize];
+        let bucket = link.hash as usize & (table.heads.len() - 1);
+        let head = table.heads[bucket];
+        if head == from {
+            table.heads[bucket] = to;
+        } else {
+            self.links.at_mut(link.prev).next = to;
+        }
+        // The end of a chain is told by its head, which may be itself.
+        match link.next {
+            NONE if head == from => self.links.at_mut(to).prev = to,
+            NONE => self.links.at_mut(head).prev = to,
+            next => self.links.at_mut(next).prev = to,
+        }
+    }
+
+    /// `chunk` has so few rows from now on.
+    pub(super) fn cut(&mut self, chunk: u32, rows: usize) {
+        let links = &mut self.links.chunks[chunk as usize];
+        let before = links.capacity();
+        links.truncate(rows);
+        links.shrink_to_fit();
+        self.links.room -= before - links.capacity();
+    }
+
+    /// Gives back buckets where there are far more than rows.
+    pub(super) fn fit(&mut self) {
+        let rows: usize = self.tables.iter().map(|table| table.rows).sum();
+        if self.buckets <= rows * 9 / 4 + LEAST_BUCKETS * self.tables.len() {
+            return;
+        }
+        for table in &mut self.tables {
+            while table.heads.len() > LEAST_BUCKETS && table.heads.len() / 2 >= table.rows {
+                self.buckets -= table.shrink(&mut self.links);
+            }
         }
     }
 

@@ -53,7 +53,9 @@ use datafusion::physical_plan::{
 };
 use highwater_core::Error;
 
+pub(crate) use self::bounds::length;
 use self::operator::{JoinOperator, JoinSide};
+pub(crate) use self::probe::{comparable, same};
 use self::recipe::{Recipe, Side};
 use self::stream::JoinStream;
 use super::StatefulOperator;
@@ -96,6 +98,17 @@ impl StreamJoinExec {
             shown: shown(join),
             properties: properties(&recipe.schema),
             recipe,
+        })
+    }
+
+    /// The same join, whose rows leave after so many microseconds on sides that nothing else bounds: `stateTtl`. `None`
+    /// for one that has no such side, or is not an inner join.
+    pub(crate) fn by_age(&self, age_us: i64) -> Option<Self> {
+        let recipe = Arc::new(self.recipe.by_age(age_us)?);
+        Some(Self {
+            operator: Arc::new(JoinOperator::new(Arc::clone(&recipe))),
+            recipe,
+            ..self.with_inputs(Arc::clone(&self.left), Arc::clone(&self.right))
         })
     }
 

@@ -8,7 +8,7 @@ use datafusion::common::JoinType;
 use highwater_core::{BatchId, Error, Result};
 use parking_lot::Mutex;
 
-use super::bounds::Bound;
+use super::bounds::{Bound, length};
 use super::recipe::{Recipe, Side};
 use super::records::state_schema;
 use super::state::JoinState;
@@ -187,7 +187,10 @@ impl StatefulOperator for JoinSide {
 
     fn wants_batch_without_data(&self) -> bool {
         let recipe = &self.join.recipe;
-        recipe.left.bound.is_some() || recipe.right.bound.is_some()
+        let mut bounds = [&recipe.left.bound, &recipe.right.bound]
+            .into_iter()
+            .flatten();
+        bounds.any(|bound| bound.age_us.is_none())
     }
 
     fn late_schema(&self) -> Option<SchemaRef> {
@@ -230,6 +233,10 @@ impl Recipe {
         let Some(bound @ Bound { column, .. }) = &of.bound else {
             return format!("unbounded state of {name} rows");
         };
+        if let Some(age_us) = bound.age_us {
+            let age = length(age_us / 1_000);
+            return format!("{name} rows leave {age} after they came (stateTtl)");
+        }
         let column = of.schema.field(*column).name();
         match column.starts_with("__") {
             true => format!("{name} rows leave when {bound} passes their event time"),

@@ -25,6 +25,7 @@ use super::gather::Gather;
 use super::index::NONE;
 use super::recipe::{Keeps, Recipe, Residual, Side, SideRecipe};
 use super::side::{Hashed, SideState};
+use crate::cell::BatchNumbers;
 
 /// The seed of the hashes, which no file has.
 const SEED: u64 = 0x6869_6768_7761_7465;
@@ -83,7 +84,7 @@ pub(super) fn hashed(recipe: &SideRecipe, rows: &RecordBatch) -> Result<Keys> {
 }
 
 /// A key in the type and form in which equal values are the same: one zero, one NaN.
-fn comparable(column: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+pub(crate) fn comparable(column: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     let column = match column.data_type() == to {
         true => Arc::clone(column),
         false => cast(column, to)?,
@@ -110,9 +111,7 @@ pub(super) struct Probe {
     keys: Keys,
     /// The first row of the other side that each row may match.
     firsts: Vec<u32>,
-    /// Where the walk stands: the row, and the next of the other side.
-    row: usize,
-    at: u32,
+    walk: Walk,
     /// The rows that have matched.
     matched: Vec<bool>,
     /// Pairs, or rows of the other side alone, that are to come out.
@@ -120,6 +119,25 @@ pub(super) struct Probe {
     /// Rows of the other side that matched and are not needed any more.
     taken: Vec<u32>,
 }
+
+/// Where a probe stands.
+struct Walk {
+    /// The row that looks for matches.
+    row: usize,
+    /// The next row of the other side it may match.
+    at: u32,
+    /// Candidates it may still have before the next row gets its turn.
+    tries: usize,
+    /// The next row to begin with.
+    upcoming: usize,
+    /// Rows that have had their turn and may match more, and where they go on.
+    waiting: Vec<(u32, u32)>,
+}
+
+/// The first candidates of a row of which one match is enough: most have it among them.
+const TRIES: usize = 4;
+/// Rows of the other side that a step looks at, as so many batches: not all of them are candidates.
+const LOOKS: usize = 4;
 
 /// Rows of this side and of the other.
 #[derive(Default)]
@@ -153,12 +171,17 @@ impl Probe {
         let firsts: Vec<u32> = firsts.collect();
         Ok(Self {
             side,
-            at: firsts.first().copied().unwrap_or(NONE),
+            walk: Walk {
+                row: 0,
+                at: NONE,
+                tries: 0,
+                upcoming: 0,
+                waiting: Vec::new(),
+            },
             matched: vec![false; rows.num_rows()],
             firsts,
             keys,
             rows,
-            row: 0,
             found: Pairs::default(),
             taken: Vec::new(),
         })
@@ -171,52 +194,89 @@ impl Probe {
         other: &mut SideState,
         size: usize,
     ) -> Result<Step> {
-        let candidates = self.candidates(recipe, other, size);
+        let (candidates, more) = self.candidates(recipe, other, size);
         if candidates.rows.is_empty() {
+            if more {
+                return Ok(Step::More);
+            }
             if !self.found.slots.is_empty() {
                 return self.come_out(recipe, other).map(Step::Rows);
             }
-            other.take_matched(&std::mem::take(&mut self.taken));
             return Ok(Step::Done);
         }
         let pairs = self.verify(recipe, other, candidates)?;
         self.note(recipe, other, &pairs);
-        if self.found.slots.len() >= size {
-            return self.come_out(recipe, other).map(Step::Rows);
+        let takes = !self.taken.is_empty();
+        let come = self.found.slots.len() >= size || (takes && !self.found.slots.is_empty());
+        let rows = come.then(|| self.come_out(recipe, other)).transpose()?;
+        if takes {
+            self.take_out(other);
         }
-        Ok(Step::More)
+        Ok(rows.map_or(Step::More, Step::Rows))
     }
 
-    /// The next rows of the other side whose hash is that of a row.
-    fn candidates(&mut self, recipe: &Recipe, other: &SideState, size: usize) -> Pairs {
-        let once = matches!(recipe.side(self.side).keeps, Keeps::Semi | Keeps::Anti);
-        let other_once = matches!(
-            recipe.side(self.side.other()).keeps,
-            Keeps::Semi | Keeps::Anti
-        );
-        let mut pairs = Pairs::default();
-        while self.row < self.firsts.len() {
-            let hash = self.keys.hashes[self.row];
-            if once && self.matched[self.row] {
-                self.at = NONE;
-            }
-            while self.at != NONE {
-                let at = self.at;
-                let (its, next) = other.index.after(at);
-                self.at = next;
-                if its != hash || (other_once && other.is_matched(at)) {
-                    continue;
-                }
-                pairs.rows.push(self.row as u32);
-                pairs.slots.push(at);
-                if pairs.rows.len() == size {
-                    return pairs;
-                }
-            }
-            self.row += 1;
-            self.at = self.firsts.get(self.row).copied().unwrap_or(NONE);
+    /// Rows of the other side leave that matched and are not needed any more: nobody is to look at them again.
+    fn take_out(&mut self, other: &mut SideState) {
+        while self.walk.at != NONE && other.is_matched(self.walk.at) {
+            self.walk.at = other.index.after(self.walk.at).1;
         }
-        pairs
+        other.take_matched(&std::mem::take(&mut self.taken));
+    }
+
+    /// The next rows of the other side whose hash is that of a row, and whether there may be more.
+    fn candidates(&mut self, recipe: &Recipe, other: &SideState, size: usize) -> (Pairs, bool) {
+        let once = matches!(recipe.side(self.side).keeps, Keeps::Semi | Keeps::Anti);
+        let mut pairs = Pairs::default();
+        let mut looks = LOOKS * size;
+        while pairs.rows.len() < size && looks > 0 {
+            let row = self.walk.row;
+            if self.walk.at == NONE || (once && self.matched[row]) {
+                if !self.next_row(recipe, other, once) {
+                    return (pairs, false);
+                }
+                continue;
+            }
+            looks -= 1;
+            let at = self.walk.at;
+            let (its, next) = other.index.after(at);
+            self.walk.at = next;
+            if its != self.keys.hashes[row] {
+                continue;
+            }
+            pairs.rows.push(row as u32);
+            pairs.slots.push(at);
+            self.walk.tries -= 1;
+            if self.walk.tries == 0 && next != NONE {
+                self.walk.waiting.push((row as u32, next));
+                self.walk.at = NONE;
+            }
+        }
+        (pairs, true)
+    }
+
+    /// Goes on with the next row, or one that waits; false when there is none.
+    fn next_row(&mut self, recipe: &Recipe, other: &SideState, once: bool) -> bool {
+        let row = self.walk.upcoming;
+        if row < self.firsts.len() {
+            // Of a semi or anti join, rows of the other side may have left since the probe began.
+            let other_leaves = matches!(
+                recipe.side(self.side.other()).keeps,
+                Keeps::Semi | Keeps::Anti
+            );
+            let first = self.firsts[row];
+            self.walk.at = match first != NONE && other_leaves {
+                true => other.index.first(self.keys.hashes[row]),
+                false => first,
+            };
+            self.walk.tries = if once { TRIES } else { usize::MAX };
+            (self.walk.row, self.walk.upcoming) = (row, row + 1);
+            return true;
+        }
+        let Some((row, at)) = self.walk.waiting.pop() else {
+            return false;
+        };
+        (self.walk.row, self.walk.at, self.walk.tries) = (row as usize, at, usize::MAX);
+        true
     }
 
     /// The candidates whose keys are equal and that the condition lets pass.
@@ -281,10 +341,10 @@ impl Probe {
         self,
         recipe: &Recipe,
         own: &mut SideState,
-        closes_us: i64,
+        numbers: &BatchNumbers,
     ) -> Result<Option<RecordBatch>> {
         let keeps = recipe.side(self.side).keeps;
-        let kept = self.kept(recipe, own, closes_us)?;
+        let kept = self.kept(recipe, own, numbers)?;
         let matched = &self.matched;
         let total = self.rows.num_rows();
         if kept.count_set_bits() == total {
@@ -310,11 +370,16 @@ impl Probe {
 
     /// The rows that are put into their side. Those of the left side are, though they may leave at once: rows of the
     /// right side are still to come (Spark).
-    fn kept(&self, recipe: &Recipe, own: &SideState, closes_us: i64) -> Result<BooleanBuffer> {
+    fn kept(
+        &self,
+        recipe: &Recipe,
+        own: &SideState,
+        numbers: &BatchNumbers,
+    ) -> Result<BooleanBuffer> {
         let side = recipe.side(self.side);
         let bound = side.bound.as_ref().filter(|_| self.side == Side::Right);
         let leaving = match bound {
-            Some(bound) => own.leaving(&self.rows, bound.until(closes_us))?,
+            Some(bound) => own.leaving(&self.rows, bound.until(numbers))?,
             None => None,
         };
         let can = self.keys.can_match.as_ref();
@@ -405,7 +470,8 @@ impl Pairs {
     }
 }
 
-fn same(left: &ArrayRef, right: &ArrayRef, nulls: NullEquality) -> Result<BooleanArray> {
+/// True where two keys are the same.
+pub(crate) fn same(left: &ArrayRef, right: &ArrayRef, nulls: NullEquality) -> Result<BooleanArray> {
     let nested = left.data_type().is_nested();
     Ok(match nulls {
         NullEquality::NullEqualsNothing if nested => {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{JoinSide, JoinType, NullEquality, Result};
 use datafusion::physical_expr::expressions::Column;
@@ -71,16 +71,18 @@ impl Keeps {
 }
 
 /// One side of a join.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct SideRecipe {
     /// `join.left`, `join.right`.
     pub(super) name: String,
     pub(super) schema: SchemaRef,
     /// The columns without what the planner notes in them.
     pub(super) loose: SchemaRef,
+    /// The columns of the rows that are kept: these, and when a row came where it leaves by age.
+    pub(super) stored: SchemaRef,
     pub(super) keys: Vec<usize>,
     /// The types in which keys are compared.
-    pub(super) key_types: Vec<arrow::datatypes::DataType>,
+    pub(super) key_types: Vec<DataType>,
     pub(super) keeps: Keeps,
     /// The conditions on this side alone.
     pub(super) own: Option<Arc<dyn PhysicalExpr>>,
@@ -91,7 +93,7 @@ pub(super) struct SideRecipe {
 }
 
 /// The conditions on both sides, over columns of both.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Residual {
     pub(super) condition: Arc<dyn PhysicalExpr>,
     pub(super) columns: Vec<(Side, usize)>,
@@ -99,7 +101,7 @@ pub(super) struct Residual {
 }
 
 /// What a join computes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Recipe {
     pub(super) name: String,
     pub(super) join_type: JoinType,
@@ -146,6 +148,7 @@ impl Recipe {
             late: event_time_of(schema).map(|(at, mark)| (at, mark.span)),
             bound,
             loose: loose(schema),
+            stored: loose(schema),
             schema: Arc::clone(schema),
             null_equality: null_equality(join),
         };
@@ -168,6 +171,23 @@ impl Recipe {
         }
     }
 
+    /// The same join, whose rows leave that were kept for so long, on sides that nothing else bounds. `None` where it has
+    /// no such side, or is none in which a row may go before it matched: all but inner joins.
+    pub(super) fn by_age(&self, age_us: i64) -> Option<Self> {
+        let mut aged = self.clone();
+        let unbounded = self.left.bound.is_none() || self.right.bound.is_none();
+        if self.join_type != JoinType::Inner || !unbounded {
+            return None;
+        }
+        for side in [&mut aged.left, &mut aged.right] {
+            if side.bound.is_none() {
+                side.bound = Some(Bound::by_age(side.loose.fields().len(), age_us));
+                side.stored = with_arrival(&side.loose);
+            }
+        }
+        Some(aged)
+    }
+
     /// The side that the result's rows are of, where they are of one: semi and anti joins.
     pub(super) fn only(&self) -> Option<Side> {
         let alone = |keeps| matches!(keeps, Keeps::Semi | Keeps::Anti);
@@ -186,6 +206,14 @@ impl Recipe {
             .max()
             .map_or(0, |ms| ms.max(0))
     }
+}
+
+/// The columns, and when a row came: the batch time.
+fn with_arrival(schema: &SchemaRef) -> SchemaRef {
+    let micros = DataType::Timestamp(TimeUnit::Microsecond, None);
+    let arrived = Arc::new(Field::new("arrived", micros, true));
+    let fields = schema.fields().iter().cloned().chain([arrived]);
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
 /// The columns with nothing noted in them, all of which may be null.

@@ -14,7 +14,7 @@ use arrow::array::{
 use arrow::compute::{cast, take_record_batch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use datafusion::common::Result;
-use highwater_core::records::REMOVED;
+use highwater_core::records::{MATCHED, MATCHED_COLUMN, REMOVED};
 use highwater_core::{Error, Pane};
 
 use super::chunk::Chunk;
@@ -26,8 +26,6 @@ use crate::operators::StateSchema;
 use crate::operators::records::{CHANGE_ROWS, evicted_to, evicting};
 
 const SEQ: &str = "seq";
-const MATCHED_COLUMN: &str = "matched";
-const MATCHED: &str = "highwater.matched";
 
 /// Rows taken out at a time while records are put back.
 const EVICT_ROWS: usize = 64 * 1024;
@@ -36,7 +34,7 @@ const EVICT_ROWS: usize = 64 * 1024;
 pub(super) fn state_schema(recipe: &SideRecipe) -> StateSchema {
     let mut taken: HashSet<String> = [SEQ.to_owned(), MATCHED_COLUMN.to_owned()].into();
     let mut fields: Vec<Field> = Vec::new();
-    for field in recipe.schema.fields() {
+    for field in recipe.stored.fields() {
         // A chain of joins may have a name twice.
         let again = (1..).map(|n| match n {
             1 => field.name().clone(),
@@ -157,8 +155,8 @@ impl SideState {
             self.matched_before(numbers, notes.contains_key(REMOVED));
             return Ok(());
         }
-        let width = recipe.schema.fields().len();
-        let rows = RecordBatch::try_new(Arc::clone(&recipe.loose), typed[1..=width].to_vec())?;
+        let width = recipe.stored.fields().len();
+        let rows = RecordBatch::try_new(Arc::clone(&recipe.stored), typed[1..=width].to_vec())?;
         let matched = typed.get(width + 1).map(|column| column.as_boolean());
         let keys = hashed(recipe, &rows)?;
         self.put_back(&keys.of(&rows), numbers, matched)

@@ -159,6 +159,7 @@ impl SideState {
         chunk.append_numbered(part, due.unwrap_or(i64::MAX), offsets)?;
         self.changed(at, bytes);
         self.live += which.len();
+        self.held += which.len();
         for row in which {
             self.index.put_in(at, rows.hash(*row));
         }

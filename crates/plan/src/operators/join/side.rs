@@ -64,6 +64,8 @@ pub(super) struct SideState {
     /// base or another time.
     due: BinaryHeap<Reverse<(i64, i64, u32)>>,
     pub(super) live: usize,
+    /// Rows that chunks hold, those that are gone among them.
+    pub(super) held: usize,
     bytes: usize,
     pub(super) changes: Changes,
     /// While records are put back.
@@ -83,6 +85,7 @@ impl SideState {
             next: 0,
             due: BinaryHeap::new(),
             live: 0,
+            held: 0,
             bytes: 0,
             changes: Changes::default(),
             restored: None,
@@ -105,8 +108,7 @@ impl SideState {
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        let chunks = self.chunks.iter().flatten().count();
-        self.bytes + self.index.memory_bytes() + chunks * size_of::<Chunk>()
+        self.bytes + self.index.memory_bytes()
     }
 
     pub(super) fn chunk(&self, at: usize) -> Option<&Chunk> {
@@ -136,7 +138,7 @@ impl SideState {
                 return Err(lost());
             };
             let first = chunk.rows;
-            let count = (CHUNK_ROWS - first).min(total - from);
+            let count = chunk.room().min(total - from);
             let part = rows.rows.slice(from, count);
             let bytes = chunk.bytes();
             let due = ends.as_ref().and_then(|ends| min(&ends.slice(from, count)));
@@ -152,7 +154,7 @@ impl SideState {
                     chunk.match_now(first + row);
                 });
             }
-            if chunk.is_full() {
+            if chunk.room() == 0 {
                 self.tail = None;
             }
             for row in from..from + count {
@@ -162,6 +164,7 @@ impl SideState {
             self.next += count as i64;
         }
         self.live += total;
+        self.held += total;
         self.changes.appended += total as u64;
         Ok(())
     }
@@ -181,6 +184,7 @@ impl SideState {
     /// A new chunk whose first row has the number `base`.
     pub(super) fn open(&mut self, base: i64) -> Result<u32> {
         let chunk = Box::new(Chunk::new(base, self.marks));
+        self.bytes += chunk.bytes();
         let at = match self.free.pop() {
             Some(at) => at,
             None if self.chunks.len() == MOST_CHUNKS => {
@@ -267,6 +271,7 @@ impl SideState {
     fn close(&mut self, at: u32) {
         if let Some(chunk) = self.chunks[at as usize].take() {
             self.bytes -= chunk.bytes();
+            self.held -= chunk.rows;
             self.index.close(at);
             self.free.push(at);
         }
@@ -303,13 +308,39 @@ impl SideState {
                 continue;
             };
             places.clear();
+            let bytes = chunk.bytes();
             chunk.take_due(&bound, until, limit - slots.len(), &mut places)?;
+            self.bytes = self.bytes + chunk.bytes() - bytes;
             if chunk.due < i64::MAX {
                 self.due.push(Reverse((chunk.due, base, at)));
             }
             slots.extend(places.iter().map(|row| slot(at, *row as usize)));
         }
         Ok(true)
+    }
+
+    /// Drops rows that are gone from the chunks that have many of them, once those are many in all: so what is held is
+    /// little more than what is there, and no row is copied for few others. Slots change.
+    pub(super) fn compact(&mut self) -> Result<()> {
+        self.index.fit();
+        if self.held - self.live <= few(self.live) + SLACK {
+            return Ok(());
+        }
+        for at in 0..self.chunks.len() {
+            let Some(chunk) = &mut self.chunks[at] else {
+                continue;
+            };
+            if chunk.rows - chunk.live <= few(chunk.live) {
+                continue;
+            }
+            let (bytes, rows, index) = (chunk.bytes(), chunk.rows, &mut self.index);
+            let number = at as u32;
+            chunk.compact(|from, to| index.relocate(slot(number, from), slot(number, to)))?;
+            index.cut(number, chunk.rows);
+            self.held -= rows - chunk.rows;
+            self.bytes = self.bytes + chunk.bytes() - bytes;
+        }
+        Ok(())
     }
 
     /// Which of `rows` leave at `until`; `None`: none does.
@@ -324,6 +355,14 @@ impl SideState {
         Ok(Some(BooleanBuffer::collect_bool(ends.len(), leaves)))
     }
 }
+
+/// Rows that are gone and may lie among so many that are there.
+fn few(live: usize) -> usize {
+    live * 3 / 20
+}
+
+/// Rows that are gone and may lie in a side, however few are there.
+const SLACK: usize = if cfg!(test) { 8 } else { 256 };
 
 fn lost() -> datafusion::error::DataFusionError {
     Error::internal("a chunk of a join's state is gone").into()

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, BooleanArray, Int64Array, RecordBatch};
+use arrow::array::{
+    Array, AsArray, BooleanArray, Int64Array, RecordBatch, TimestampMicrosecondArray,
+};
 use arrow::compute::kernels::cmp::lt_eq;
 use arrow::compute::{filter_record_batch, not, prep_null_mask_filter};
 use datafusion::common::Result;
@@ -72,6 +74,12 @@ impl JoinState {
         self.left.memory_bytes() + self.right.memory_bytes()
     }
 
+    /// At the end of a micro-batch: what is held of rows that are gone is given back, where it is much.
+    pub(super) fn compact(&mut self) -> Result<()> {
+        self.left.compact()?;
+        self.right.compact()
+    }
+
     /// Asks the session's pool for the memory that is held.
     ///
     /// # Errors
@@ -90,6 +98,7 @@ impl JoinState {
         let of = recipe.side(side);
         let rows = RecordBatch::try_new(Arc::clone(&of.loose), batch.columns().to_vec())?;
         let rows = self.without_late(recipe, side, rows)?;
+        let rows = self.with_arrival(recipe, side, rows)?;
         let (rows, failed) = match &of.own {
             Some(own) if rows.num_rows() > 0 => {
                 let pass = own.evaluate(&rows)?.into_array(rows.num_rows())?;
@@ -137,7 +146,20 @@ impl JoinState {
         Ok(filter_record_batch(&rows, &not(&late)?)?)
     }
 
-    /// Rows of `side` leave that are over by the watermark, at most `size`: those that come out, as rows of the
+    /// The rows with the batch time as when they came, on a side that they leave by age.
+    fn with_arrival(&self, recipe: &Recipe, side: Side, rows: RecordBatch) -> Result<RecordBatch> {
+        let of = recipe.side(side);
+        if of.bound.as_ref().is_none_or(|bound| bound.age_us.is_none()) {
+            return Ok(rows);
+        }
+        let now = self.numbers.time.as_micros();
+        let arrived = TimestampMicrosecondArray::from_value(now, rows.num_rows());
+        let mut columns = rows.columns().to_vec();
+        columns.push(Arc::new(arrived));
+        Ok(RecordBatch::try_new(Arc::clone(&of.stored), columns)?)
+    }
+
+    /// Rows of `side` leave that are over by the watermark or their age, at most `size`: those that come out, as rows of the
     /// result. `None` when no more leave.
     pub(super) fn evict(
         &mut self,
@@ -149,7 +171,7 @@ impl JoinState {
         let Some(bound) = &of.bound else {
             return Ok(None);
         };
-        let until = bound.until(self.numbers.closes_us());
+        let until = bound.until(&self.numbers);
         let state = self.side_mut(side);
         let mut slots = Vec::new();
         if !state.take_due(until, size, &mut slots)? {

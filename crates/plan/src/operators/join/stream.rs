@@ -1,7 +1,7 @@
 //! One micro-batch of a join, pulled row batch by row batch.
 //!
 //! ```text
-//!  Waiting ─► Reading left ⇄ Probing ─► Reading right ⇄ Probing ─► Evicting left ─► Evicting right ─► Done
+//!  Waiting ─► Aging left, right ─► Reading left ⇄ Probing ─► Reading right ⇄ Probing ─► Evicting left ─► Evicting right ─► Done
 //!                 └ any error ─► Done: the state is not given back
 //! ```
 //! A step looks at one batch of candidates at most; after some without a result other tasks get their turn.
@@ -38,6 +38,8 @@ pub(super) struct JoinStream {
 /// What exists only in one phase lives in it.
 enum Phase {
     Waiting,
+    /// Rows that are too old leave before others can meet them.
+    Aging(Side, Box<JoinState>),
     Reading(Side, Box<JoinState>),
     Probing(Side, Box<JoinState>, Box<Probe>),
     Evicting(Side, Box<JoinState>),
@@ -69,8 +71,9 @@ impl JoinStream {
             Phase::Waiting => {
                 let mut state = self.operator.take()?;
                 state.begin(&self.recipe, &self.context)?;
-                self.phase = Phase::Reading(Side::Left, state);
+                self.phase = Phase::Aging(Side::Left, state);
             }
+            Phase::Aging(side, state) => return Poll::Ready(self.age(side, state).map(|()| None)),
             Phase::Reading(side, state) => return self.read(side, state, cx),
             Phase::Probing(side, state, probe) => {
                 return Poll::Ready(self.probe(side, state, probe));
@@ -79,6 +82,20 @@ impl JoinStream {
             Phase::Done => {}
         }
         Poll::Ready(Ok(None))
+    }
+
+    fn age(&mut self, side: Side, mut state: Box<JoinState>) -> Result<()> {
+        let bound = self.recipe.side(side).bound.as_ref();
+        let by_age = bound.is_some_and(|bound| bound.age_us.is_some());
+        if by_age && state.evict(&self.recipe, side, self.batch_size)?.is_some() {
+            self.phase = Phase::Aging(side, state);
+            return Ok(());
+        }
+        self.phase = match side {
+            Side::Left => Phase::Aging(Side::Right, state),
+            Side::Right => Phase::Reading(Side::Left, state),
+        };
+        Ok(())
     }
 
     fn read(
@@ -122,8 +139,8 @@ impl JoinStream {
             Step::Rows(rows) => Some(rows),
             Step::More => None,
             Step::Done => {
-                let closes_us = state.numbers.closes_us();
-                let output = probe.finish(&self.recipe, state.side_mut(side), closes_us)?;
+                let numbers = state.numbers;
+                let output = probe.finish(&self.recipe, state.side_mut(side), &numbers)?;
                 state.reserve(&self.recipe)?;
                 self.phase = Phase::Reading(side, state);
                 return Ok(output);
@@ -141,6 +158,7 @@ impl JoinStream {
         match side {
             Side::Left => self.phase = Phase::Evicting(Side::Right, state),
             Side::Right => {
+                state.compact()?;
                 state.reserve(&self.recipe)?;
                 self.operator.give_back(state);
             }

@@ -158,6 +158,44 @@ async fn a_crash_at_any_operation_doubles_and_loses_nothing() -> Result<()> {
 }
 
 #[tokio::test]
+async fn what_fails_for_a_moment_is_tried_again_and_the_query_does_not_notice() -> Result<()> {
+    let options = &[("compactEvery", "4")];
+    for (format, batches, step) in [("text", 9, 1), ("parquet", 5, 2)] {
+        let script = Script {
+            format,
+            batches,
+            options,
+        };
+        let mut nth = 1;
+        loop {
+            let mut operations = 0;
+            for fault in [Fault::Before, Fault::After] {
+                let faulty = FaultyStore::new(Arc::new(InMemory::new()));
+                faulty.transient(true);
+                let world = World::trying(Arc::new(faulty.clone()), 4);
+                faulty.fail(nth, fault);
+                let deaths = drive(&world, &faulty, script).await?;
+                operations = faulty.operations().len() as u64;
+                if nth > operations {
+                    // Nothing failed; the next operation would be this test's own.
+                    continue;
+                }
+                let failed = faulty.operations().get(nth as usize - 1).cloned();
+                let what = format!("{format}: {fault:?} at operation {nth}: {failed:?}");
+                assert_eq!(deaths, 0, "{what}");
+                assert_eq!(visible(&world, script).await?, expected(script), "{what}");
+            }
+            if nth > operations {
+                break;
+            }
+            nth += step;
+        }
+        assert!(nth > 20, "{nth} operations");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn nor_does_one_while_files_are_rolled_up() -> Result<()> {
     let options = &[("compactEvery", "4")];
     let script = Script {

@@ -139,9 +139,7 @@ async fn what_is_older_than_the_retention_leaves_the_log_and_stays_on_disk() -> 
             // Files have the store's time, so the clock is set by it: just in time, then too late by much.
             let written = world.named().await?[0].modification_time;
             let since = u64::try_from(written).expect("after 1970") + 3_599_000;
-            world
-                .clock
-                .advance(std::time::Duration::from_millis(since))?;
+            world.clock.advance(Duration::from_millis(since))?;
         }
     }
     assert_eq!(

@@ -142,9 +142,11 @@ impl Query {
         resolve_window_names(&mut statement);
         let plan = session.statement_to_plan(statement).await?;
         let request = PlanRequest {
+            state_ttl: None,
             plan,
             session,
             mode,
+            refresh: crate::StaticRefresh::default(),
         };
         let plan = plan_query(request).await?;
         Ok(Self {

@@ -128,6 +128,8 @@ pub(super) struct Query {
     plan: Arc<dyn ExecutionPlan>,
     pub(super) sides: [JoinSide; 2],
     triggers: u64,
+    /// The batch time.
+    now_ms: i64,
     recipe: Arc<Recipe>,
 }
 
@@ -137,8 +139,23 @@ impl Query {
         Self::try_new(sql, [true, true], 8).await.expect("planned")
     }
 
+    /// With `stateTtl`, in microseconds.
+    pub(super) async fn aged(sql: &str, marked: [bool; 2], ttl_us: i64) -> Self {
+        let query = Self::planned(sql, marked, 8, Some(ttl_us)).await;
+        query.expect("planned")
+    }
+
     /// `marked`: which tables have a watermark. Batches have at most `size` rows.
     pub(super) async fn try_new(sql: &str, marked: [bool; 2], size: usize) -> Result<Self> {
+        Self::planned(sql, marked, size, None).await
+    }
+
+    async fn planned(
+        sql: &str,
+        marked: [bool; 2],
+        size: usize,
+        ttl_us: Option<i64>,
+    ) -> Result<Self> {
         let tables = marked.map(|marked| Replay::new(schema(marked)));
         let config = SessionConfig::new().with_target_partitions(1);
         let mut config = config.with_batch_size(size);
@@ -159,6 +176,10 @@ impl Query {
         let plan = plan.transform_up(|node| match node.downcast_ref::<HashJoinExec>() {
             Some(join) => {
                 let join = StreamJoinExec::try_new(join, "join".to_owned(), cell.clone())?;
+                let join = match ttl_us {
+                    Some(ttl_us) => join.by_age(ttl_us).expect("a side without a bound"),
+                    None => join,
+                };
                 joins.push((Arc::clone(&join.operator), Arc::clone(&join.recipe)));
                 Ok(Transformed::yes(Arc::new(join) as Arc<dyn ExecutionPlan>))
             }
@@ -174,6 +195,7 @@ impl Query {
             plan,
             sides: [side(Side::Left), side(Side::Right)],
             triggers: 0,
+            now_ms: 0,
             recipe,
         })
     }
@@ -194,7 +216,7 @@ impl Query {
         self.cell.open(&MicroBatch {
             id: BatchId(self.triggers),
             ranges: [].into(),
-            time: Timestamp::from_millis(0),
+            time: Timestamp::from_millis(self.now_ms),
             watermark: Watermark(marks.closes),
             late_watermark: Watermark(marks.late),
         });
@@ -208,6 +230,30 @@ impl Query {
         let stream = self.start(left, right, marks);
         let batches: Vec<RecordBatch> = stream.try_collect().await.expect("a trigger");
         lines(&batches)
+    }
+
+    /// The same at a batch time in milliseconds, that of the triggers to come too.
+    pub(super) async fn run_at(
+        &mut self,
+        now_ms: i64,
+        left: &[Row],
+        right: &[Row],
+        marks: Marks,
+    ) -> Vec<String> {
+        self.now_ms = now_ms;
+        self.run(left, right, marks).await
+    }
+
+    /// The sides that rows leave by their age.
+    pub(super) fn bound_by_age(&self) -> Vec<Side> {
+        let by_age = |side: &Side| {
+            let bound = self.recipe.side(*side).bound.as_ref();
+            bound.is_some_and(|bound| bound.age_us.is_some())
+        };
+        [Side::Left, Side::Right]
+            .into_iter()
+            .filter(by_age)
+            .collect()
     }
 
     /// What the trigger changed, of both sides; and it is committed.
@@ -236,6 +282,10 @@ impl Query {
 
     pub(super) fn rows_total(&self) -> u64 {
         self.sides[0].metrics().rows_total
+    }
+
+    pub(super) fn memory_bytes(&self) -> u64 {
+        self.sides[0].metrics().memory_bytes
     }
 
     /// What is added to the watermark for each side, in milliseconds.

@@ -67,3 +67,42 @@ fn a_chain_has_the_rows_of_its_hash_in_their_order() {
         );
     }
 }
+
+/// Rows that are gone are dropped from their chunk, and the others move up: chains stay what they were, and take more.
+#[test]
+fn rows_that_move_stay_in_their_chains() {
+    for seed in 10..16 {
+        let mut dice = Dice(seed);
+        let mut index = Index::new();
+        index.open(0);
+        // By place: the hash, where the row is in a chain.
+        let mut rows: Vec<Option<u32>> = Vec::new();
+        for round in 0..6 {
+            for _ in 0..dice.below(900) {
+                let own =
+                    (!dice.chance(5)).then(|| (dice.below(90) as u32).wrapping_mul(0x9E37_79B9));
+                index.put_in(0, own);
+                rows.push(own);
+            }
+            let mut kept = Vec::new();
+            for (place, own) in std::mem::take(&mut rows).into_iter().enumerate() {
+                if dice.chance(40) {
+                    index.take_out(slot(0, place));
+                } else {
+                    kept.push((place, own));
+                }
+            }
+            for (to, (from, own)) in kept.into_iter().enumerate() {
+                index.relocate(slot(0, from), slot(0, to));
+                rows.push(own);
+            }
+            index.cut(0, rows.len());
+            index.fit();
+            for own in (0..90_u32).map(|n| n.wrapping_mul(0x9E37_79B9)) {
+                let expected = rows.iter().enumerate().filter(|(_, of)| **of == Some(own));
+                let expected: Vec<u32> = expected.map(|(place, _)| slot(0, place)).collect();
+                assert_eq!(chain(&index, own), expected, "seed {seed}, round {round}");
+            }
+        }
+    }
+}

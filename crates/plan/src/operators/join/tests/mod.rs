@@ -1,6 +1,8 @@
 //! The join of two streams.
 
+mod age;
 mod bounds;
+mod compact;
 mod explain;
 mod harness;
 mod hot;
